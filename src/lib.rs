@@ -1,0 +1,1 @@
+//! Doorbell carries the rows of a PostgreSQL `outbox` table to Kafka.

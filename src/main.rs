@@ -1,0 +1,2 @@
+//! The command `doorbell`: parse, log, call, exit code.
+fn main() {}
