@@ -1,0 +1,248 @@
+"""The commands of scripts/services."""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+from .common import Fault, capture, locked, remembered_ports, say, services_folder
+from .given import VARIABLES, check, given
+from .kafka import Kafka
+from .postgres import Postgres, Postgres15
+
+KINDS = {kind.what: kind for kind in (Postgres, Postgres15, Kafka)}
+DEFAULT = ["postgres", "kafka"]
+
+EPILOG = """\
+WHAT is any of: postgres (18), postgres15, kafka; none given: postgres and kafka.
+NAME is an instance with data and ports of its own (default: main).
+`start` and `env` print KEY=VALUE lines on stdout: DATABASE_URL, KAFKA_BROKERS and, for what this script runs itself,
+POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID and KAFKA_PID (PostgreSQL 15: the same with _15).
+DATABASE_URL and KAFKA_BROKERS of the environment are used instead of starting a service (instance main).
+Programs and data lie in .services of the repository (DOORBELL_SERVICES_DIR: elsewhere).
+"""
+
+
+def main(argv):
+    command = []
+    if "--" in argv:
+        split = argv.index("--")
+        argv, command = argv[:split], argv[split + 1:]
+    options = _parser().parse_args(argv)
+    if bool(command) != (options.verb == "run"):
+        _parser().error("`run` needs `-- COMMAND`, and no other command takes it")
+    # Whatever the caller's mask: PostgreSQL's account must be able to read programs that root has installed.
+    options.umask = os.umask(0o022)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))  # unwinds, so a start cleans up
+    try:
+        if not sys.platform.startswith("linux"):
+            raise Fault("starts services on Linux only; elsewhere set DATABASE_URL and KAFKA_BROKERS to your own")
+        return globals()["do_" + options.verb](services_folder(), options, command) or 0
+    except Fault as fault:
+        say(str(fault))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="scripts/services", epilog=EPILOG,
+                                     description="Fetches, starts and stops a real PostgreSQL and a real Kafka.",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    for verb, text, takes in (
+        ("fetch", "install the programs only", "what"),
+        ("start", "start what does not run, wait until it answers", "name what"),
+        ("stop", "stop cleanly, keep the data", "name what"),
+        ("kill", "end by SIGKILL, keep the data", "name what"),
+        ("remove", "stop, and delete the instance's data", "name"),
+        ("status", "what runs, and where", "json"),
+        ("env", "print the variables of what runs", "name"),
+        ("run", "start, run a command with the variables set, stop what was started", "name what"),
+    ):
+        one = verbs.add_parser(verb, help=text, description=text)
+        if "name" in takes:
+            one.add_argument("--name", default="main", type=_instance_name, help="the instance (default: main)")
+        if "what" in takes:
+            one.add_argument("what", nargs="*", metavar="WHAT", help="postgres, postgres15, kafka")
+        if "json" in takes:
+            one.add_argument("--json", action="store_true", help="for programs")
+    return parser
+
+
+def _instance_name(text):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", text):
+        raise argparse.ArgumentTypeError("letters, digits, `-` and `_` only")
+    return text
+
+
+def _services(folder, name, kinds):
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise Fault(f"unknown service `{unknown[0]}`: it is one of {', '.join(KINDS)}")
+    return [KINDS[kind](folder, name) for kind in dict.fromkeys(kinds)]
+
+
+def _print(variables):
+    for key, value in variables.items():
+        print(f"{key}={value}")
+
+
+# --- commands ---
+
+
+def do_fetch(folder, options, _command):
+    for service in _services(folder, "main", options.what or DEFAULT):
+        service.fetch()
+
+
+def do_start(folder, options, _command):
+    with locked(folder, options.name):
+        variables, _started = _bring_up(folder, options)
+        # Asked for by name, so a `run` that began earlier does not take them down at its end.
+        _borrowed(folder, options.name).unlink(missing_ok=True)
+    _print(variables)
+
+
+def _bring_up(folder, options):
+    """Starts what does not run; returns the variables of all of them, and which were started."""
+    variables, ours = {}, []
+    for service in _services(folder, options.name, options.what or DEFAULT):
+        own = given(service)
+        if own:
+            check(service, own[VARIABLES[service.what]])
+            variables.update(own)
+        else:
+            service.fetch()
+            ours.append(service)
+    for service in ours:
+        service.instance.mkdir(parents=True, exist_ok=True)
+    started = [service for service in ours if service.pid() is None]
+    try:
+        for answered in [service.start() for service in started]:
+            answered()
+    except BaseException:
+        for service in started:
+            with contextlib.suppress(Fault):
+                service.stop()
+        raise
+    for service in ours:
+        variables.update(service.variables())
+    return variables, started
+
+
+def do_stop(folder, options, _command):
+    with locked(folder, options.name):
+        for service in _services(folder, options.name, options.what or KINDS):
+            service.stop()
+
+
+def do_kill(folder, options, _command):
+    with locked(folder, options.name):
+        for service in _services(folder, options.name, options.what or KINDS):
+            service.kill()
+
+
+def do_remove(folder, options, _command):
+    with locked(folder, options.name):
+        for service in _services(folder, options.name, KINDS):
+            service.stop()
+        capture(["rm", "-rf", folder / "instances" / options.name])
+
+
+def do_env(folder, options, _command):
+    variables = {}
+    for service in _services(folder, options.name, KINDS):
+        own = given(service)
+        if own:
+            check(service, own[VARIABLES[service.what]])
+            variables.update(own)
+        elif service.pid() is not None:
+            variables.update(service.variables())
+    if not variables:
+        raise Fault(f"nothing runs in instance {options.name}: `scripts/services start --name {options.name}`")
+    _print(variables)
+
+
+def do_status(folder, options, _command):
+    found = []
+    for instance in sorted(folder.glob("instances/*")):
+        for service in _services(folder, instance.name, KINDS):
+            if service.home.exists():
+                port = remembered_ports(instance).get(service.port_names[0])
+                found.append({"name": service.name, "what": service.what, "pid": service.pid(), "port": port,
+                              "log": str(service.log)})
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return
+    print(f"folder: {folder}")
+    for entry in found:
+        state = f"runs, pid {entry['pid']}" if entry["pid"] else "stopped"
+        print(f"{entry['name']:12} {entry['what']:12} {state:18} port {entry['port']}  log {entry['log']}")
+
+
+def do_run(folder, options, command):
+    with _user_of(folder, options.name) as alone:
+        with locked(folder, options.name):
+            variables, started = _bring_up(folder, options)
+            with open(_borrowed(folder, options.name), "a", encoding="utf-8") as file:
+                file.writelines(service.what + "\n" for service in started)
+        try:
+            return _run_command(command, variables, options.umask)
+        finally:
+            with locked(folder, options.name):
+                if alone():
+                    _give_back(folder, options.name)
+
+
+# --- run ---
+
+
+def _borrowed(folder, name):
+    """Lists the services that a `run` started, for the last `run` of that instance to stop."""
+    return folder / "locks" / f"{name}.borrowed"
+
+
+@contextlib.contextmanager
+def _user_of(folder, name):
+    """Counts as a user of the instance; yields a function that gives that up and tells whether it was the last one."""
+    path = folder / "locks" / f"{name}.users"
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+        def alone():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        yield alone
+
+
+def _give_back(folder, name):
+    borrowed = _borrowed(folder, name)
+    if borrowed.exists():
+        for service in _services(folder, name, borrowed.read_text(encoding="utf-8").split()):
+            service.stop()
+        borrowed.unlink()
+
+
+def _run_command(command, variables, umask):
+    """Runs the command with our terminal. Ctrl-C reaches it from the terminal; what reaches only us is passed on."""
+    try:
+        child = subprocess.Popen(command, env={**os.environ, **variables}, umask=umask)
+    except OSError as error:
+        raise Fault(f"cannot run `{command[0]}`: {error.strerror}") from error
+    signal.signal(signal.SIGINT, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: child.send_signal(number))
+    code = child.wait()
+    return code if code >= 0 else 128 - code

