@@ -1,0 +1,169 @@
+-- Doorbell: the table `outbox`, and the schema `doorbell` with all that is the relay's own.
+--
+--     psql "$DATABASE_URL" -f migrations/0001_outbox.sql      or      doorbell migrate
+--
+-- Both do the same, as often as they are run. PostgreSQL 14 or newer.
+-- An outbox with another name, or one more:  SELECT doorbell.create_outbox('app.events');
+
+BEGIN;
+
+SET LOCAL client_min_messages = warning;
+
+-- One migration at a time: CREATE ... IF NOT EXISTS is not safe against itself.
+DO $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(1685024626, 0); END $$;
+
+CREATE SCHEMA IF NOT EXISTS doorbell;
+COMMENT ON SCHEMA doorbell IS 'Doorbell''s own: functions and the registry of outboxes';
+
+-- Each outbox has an identity of its own. The ids of its events are derived from it, so it must
+-- survive a dump and restore: the table is named by its name, not by its oid.
+CREATE TABLE IF NOT EXISTS doorbell.outbox (
+    name       text PRIMARY KEY,
+    id         uuid NOT NULL UNIQUE DEFAULT pg_catalog.gen_random_uuid(),
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE doorbell.outbox IS 'The outboxes that were set up, and the identity that the ids of their events are derived from';
+
+-- Wakes the relay at the commit of whoever inserts. The payload is empty, so that the many statements
+-- of one transaction make one notification. Every name is qualified, which makes a SET search_path
+-- on the function needless: that would cost time in each insert.
+CREATE OR REPLACE FUNCTION doorbell.ring() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_catalog.pg_notify('doorbell:' OPERATOR(pg_catalog.||) TG_RELID::pg_catalog.text, '');
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION doorbell.ring() IS 'Trigger: tells the relay that rows were inserted';
+
+-- Takes a session-level advisory lock, or gives up after a time. A time-out that is caught here is not
+-- written into the server's log; one that the client sets would be, at each turn of each standby.
+CREATE OR REPLACE FUNCTION doorbell.lock_within(class int, key int, wait interval) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_catalog.set_config('lock_timeout',
+        (pg_catalog.date_part('epoch', wait) * 1000)::int::text || 'ms', true);
+    PERFORM pg_catalog.pg_advisory_lock(class, key);
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    -- The grant may have come together with the time-out.
+    RETURN EXISTS (
+        SELECT FROM pg_catalog.pg_locks l
+        WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
+          AND l.pid = pg_catalog.pg_backend_pid()
+          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+          AND l.classid = class::oid AND l.objid = key::oid);
+END
+$$;
+COMMENT ON FUNCTION doorbell.lock_within(int, int, interval) IS 'Waits for a session-level advisory lock, for a bounded time';
+
+-- Runs one statement that needs a lock on a table in use. While such a statement waits, all who come
+-- after it wait too; so it waits 100 ms at most, lets everybody through, and tries again.
+CREATE OR REPLACE FUNCTION doorbell.patient_ddl(statement text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    FOR attempt IN 1..100 LOOP
+        BEGIN
+            PERFORM pg_catalog.set_config('lock_timeout', '100ms', true);
+            EXECUTE statement;
+            PERFORM pg_catalog.set_config('lock_timeout', '0', true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_catalog.pg_sleep(least(0.02 * attempt, 0.5));
+        END;
+    END LOOP;
+    RAISE EXCEPTION 'no lock for: %', statement
+        USING ERRCODE = 'lock_not_available',
+              HINT = 'A transaction holds the table for long: look into pg_stat_activity, end it, and run the migration again.';
+END
+$$;
+COMMENT ON FUNCTION doorbell.patient_ddl(text) IS 'Runs DDL without making writers wait for long';
+
+CREATE OR REPLACE FUNCTION doorbell.create_outbox(outbox text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    rel regclass := pg_catalog.to_regclass(outbox);
+    wanted text[] := ARRAY[
+        -- rows are inserted and deleted, never updated: no room for new versions
+        'fillfactor=100',
+        -- dead rows are all there is: clean up by their number, however large the table once was
+        'autovacuum_vacuum_scale_factor=0',
+        'autovacuum_vacuum_threshold=20000',
+        -- a row lives for milliseconds: to freeze it is work thrown away
+        'autovacuum_vacuum_insert_threshold=-1',
+        -- the relay's plans do not depend on statistics
+        'autovacuum_analyze_scale_factor=0',
+        'autovacuum_analyze_threshold=1000000',
+        -- keep up with a fast relay
+        'autovacuum_vacuum_cost_limit=2000',
+        -- cutting off the empty end locks out every writer, and the next burst needs the pages again
+        'vacuum_truncate=off'];
+    wanted_toast text[] := ARRAY[
+        'autovacuum_vacuum_scale_factor=0',
+        'autovacuum_vacuum_threshold=20000',
+        'autovacuum_vacuum_insert_threshold=-1',
+        'vacuum_truncate=off'];
+    settings text;
+BEGIN
+    IF rel IS NULL THEN
+        EXECUTE pg_catalog.format($ddl$
+            CREATE TABLE %s (
+                id         bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+                type       text NOT NULL,
+                payload    text,
+                created_at timestamptz NOT NULL DEFAULT now(),
+                key        text,
+                topic      text,
+                headers    jsonb
+            )$ddl$, outbox);
+        rel := outbox::regclass;
+        EXECUTE pg_catalog.format('COMMENT ON TABLE %s IS %L', rel, 'Events on their way to Kafka. A row is deleted when Kafka has it.');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.type IS %L', rel, 'what kind of event: header `type`');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.payload IS %L', rel, 'the value of the record, byte for byte; NULL is a tombstone');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.created_at IS %L', rel, 'the timestamp of the record');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.key IS %L', rel, 'the key of the record; NULL: none');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.topic IS %L', rel, 'NULL: the relay''s configured route');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.headers IS %L', rel, 'an object, added to the headers of the record');
+    END IF;
+
+    -- Storage parameters live on what stores rows: a partitioned table stores none itself.
+    FOR settings IN
+        SELECT pg_catalog.format('ALTER TABLE %s SET (%s)', c.oid::regclass, missing.list)
+        FROM pg_catalog.pg_partition_tree(rel) p
+        JOIN pg_catalog.pg_class c ON c.oid = p.relid AND c.relkind = 'r'
+        LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.string_agg(s, ', ') AS list FROM (
+                SELECT w AS s FROM unnest(wanted) w WHERE NOT w = ANY (coalesce(c.reloptions, '{}'))
+                UNION ALL
+                SELECT 'toast.' || w FROM unnest(wanted_toast) w WHERE t.oid IS NOT NULL AND NOT w = ANY (coalesce(t.reloptions, '{}'))
+            ) s) missing
+        WHERE missing.list IS NOT NULL
+    LOOP
+        PERFORM doorbell.patient_ddl(settings);
+    END LOOP;
+
+    INSERT INTO doorbell.outbox (name)
+    SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = rel
+    ON CONFLICT DO NOTHING;
+
+    -- Last, since its lock keeps writers out until the end of this transaction. A trigger that is
+    -- as it should be is left alone: no lock at all.
+    IF NOT EXISTS (
+        SELECT FROM pg_catalog.pg_trigger t
+        WHERE t.tgrelid = rel AND t.tgname = 'doorbell_ring' AND t.tgqual IS NULL
+          AND t.tgfoid = 'doorbell.ring()'::regprocedure
+          AND t.tgtype = 4  -- AFTER INSERT FOR EACH STATEMENT
+    ) THEN
+        PERFORM doorbell.patient_ddl(pg_catalog.format(
+            'CREATE OR REPLACE TRIGGER doorbell_ring AFTER INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION doorbell.ring()', rel));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION doorbell.create_outbox(text) IS 'Makes a table an outbox: creates it where there is none, sets what a queue needs, registers it, puts the trigger on';
+
+DO $$ BEGIN PERFORM doorbell.create_outbox('outbox'); END $$;
+
+COMMIT;
