@@ -123,6 +123,8 @@ def _bring_up(folder, options):
             ours.append(service)
     for service in ours:
         service.instance.mkdir(parents=True, exist_ok=True)
+        if service.pid() is not None:
+            service.say_running()
     started = [service for service in ours if service.pid() is None]
     try:
         for answered in [service.start() for service in started]:

@@ -36,6 +36,9 @@ share.coordinator.state.topic.min.isr=1
 offsets.topic.num.partitions=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
+# After a kill, the node waits until the session of its former life has ended (9 s by default).
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """
 
 

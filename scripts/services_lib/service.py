@@ -88,6 +88,9 @@ class Service:
             if time.monotonic() - began > START_LIMIT:
                 raise Fault(f"{self.title} does not answer after {START_LIMIT} s:\n{self._end_of_log()}")
             time.sleep(0.1)
+        self.say_running()
+
+    def say_running(self):
         say(f"{self.title} runs ({self.name}, port {self.port}, pid {self.pid()}, log {self.log})")
 
     def _end_of_log(self):
