@@ -1,0 +1,304 @@
+//! The TOML file as a layer: each value as text, with the line it stands on.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::columns;
+use super::faults::{Faults, Origin, meant};
+use super::layers::{Given, Layer, OutboxLayer};
+
+const SECTIONS: &[&str] = &["database", "kafka", "relay", "outbox"];
+const OUTBOX_KEYS: &[&str] = &[
+    "table",
+    "topic",
+    "sweep",
+    "in_flight_rows",
+    "in_flight_bytes",
+    "columns",
+];
+
+/// Reads `source`, the text of the file at `path`. Whatever is wrong goes to `faults`; the rest is still used, so that
+/// the values can be judged in the same run.
+pub(super) fn read(path: &Path, source: &str, faults: &mut Faults) -> Layer {
+    let (root, errors) = DeTable::parse_recoverable(source);
+    let mut reader = Reader {
+        path,
+        source,
+        faults,
+        torn: BTreeSet::new(),
+    };
+    for error in &errors {
+        let line = reader.line(&error.span().unwrap_or(source.len()..source.len()));
+        reader.torn.insert(line);
+        // `message()` speaks of the grammar alone, while the whole error quotes the line with its secrets
+        let text = format!("this is not TOML: {}", error.message());
+        reader.faults.push(Some(reader.origin(line)), text);
+    }
+    let mut layer = Layer {
+        torn: !errors.is_empty(),
+        ..Layer::default()
+    };
+    reader.root(root.get_ref(), &mut layer);
+    layer
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    source: &'a str,
+    faults: &'a mut Faults,
+    /// Lines with a syntax fault: what the parser made of them is a guess, so nothing more is said about them.
+    torn: BTreeSet<usize>,
+}
+
+/// A key with its value, on a sound line.
+struct Entry<'t, 'i> {
+    key: &'t str,
+    value: &'t DeValue<'i>,
+    line: usize,
+}
+
+impl Reader<'_> {
+    fn root(&mut self, root: &DeTable<'_>, layer: &mut Layer) {
+        for entry in self.entries(root) {
+            match entry.key {
+                "database" => self.database(&entry, layer),
+                "kafka" => self.kafka(&entry, layer),
+                "relay" => self.relay(&entry, layer),
+                "outbox" => self.outboxes(&entry, layer),
+                _ => self.unknown(&entry, "at the top of the file", SECTIONS),
+            }
+        }
+    }
+
+    fn database(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
+        for entry in self.section(section, "[database]") {
+            match entry.key {
+                "url" => layer.database_url = self.text(&entry).map(secret),
+                _ => self.unknown(&entry, "in [database]", &["url"]),
+            }
+        }
+    }
+
+    fn kafka(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
+        for entry in self.section(section, "[kafka]") {
+            match entry.key {
+                "brokers" => layer.kafka_brokers = self.text(&entry),
+                "properties" => {
+                    for property in self.section(&entry, "[kafka.properties]") {
+                        self.property(property.key.to_owned(), &property, layer);
+                    }
+                }
+                _ => self.unknown(&entry, "in [kafka]", &["brokers", "properties"]),
+            }
+        }
+    }
+
+    /// `compression.type` without quotes is a table in a table to TOML: its names are joined again.
+    fn property(&mut self, name: String, property: &Entry<'_, '_>, layer: &mut Layer) {
+        if let DeValue::Table(table) = property.value {
+            for inner in self.entries(table) {
+                self.property(format!("{name}.{}", inner.key), &inner, layer);
+            }
+            return;
+        }
+        let value = match property.value {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Boolean(value) => Some(value.to_string()),
+            value => integer(value),
+        };
+        match value {
+            Some(value) => {
+                let given = Given {
+                    value,
+                    origin: self.origin(property.line),
+                };
+                layer.properties.insert(name, secret(given));
+            }
+            None => self.fault(
+                property.line,
+                "a property must be a text in quotes, a whole number, true or false",
+            ),
+        }
+    }
+
+    fn relay(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
+        for entry in self.section(section, "[relay]") {
+            match entry.key {
+                "stop_timeout" => layer.stop_timeout = self.text(&entry),
+                _ => self.unknown(&entry, "in [relay]", &["stop_timeout"]),
+            }
+        }
+    }
+
+    fn outboxes(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
+        let DeValue::Array(list) = section.value else {
+            return self.fault(
+                section.line,
+                "outboxes are written with two brackets: [[outbox]]",
+            );
+        };
+        for element in list.iter() {
+            let line = self.line(&element.span());
+            match element.get_ref() {
+                DeValue::Table(table) => {
+                    let outbox = self.outbox(table, line);
+                    layer.outboxes.push(outbox);
+                }
+                _ => self.fault(line, "an outbox is a section of its own: [[outbox]]"),
+            }
+        }
+    }
+
+    fn outbox(&mut self, table: &DeTable<'_>, line: usize) -> OutboxLayer {
+        let mut outbox = OutboxLayer {
+            origin: Some(self.origin(line)),
+            ..OutboxLayer::default()
+        };
+        for entry in self.entries(table) {
+            match entry.key {
+                "table" => outbox.table = self.text(&entry),
+                "topic" => outbox.topic = self.text(&entry),
+                "sweep" => outbox.sweep = self.text(&entry),
+                "in_flight_rows" => outbox.in_flight_rows = self.number(&entry),
+                "in_flight_bytes" => outbox.in_flight_bytes = self.size(&entry),
+                "columns" => self.columns(&entry, &mut outbox),
+                _ => self.unknown(&entry, "in [[outbox]]", OUTBOX_KEYS),
+            }
+        }
+        outbox
+    }
+
+    fn columns(&mut self, section: &Entry<'_, '_>, outbox: &mut OutboxLayer) {
+        for entry in self.section(section, "[outbox.columns]") {
+            if !columns::KEYS.contains(&entry.key) {
+                self.unknown(&entry, "in [outbox.columns]", columns::KEYS);
+            } else if let Some(column) = self.text(&entry) {
+                outbox.columns.insert(entry.key.to_owned(), column);
+            }
+        }
+    }
+
+    fn section<'t, 'i>(&mut self, entry: &Entry<'t, 'i>, name: &str) -> Vec<Entry<'t, 'i>> {
+        match entry.value {
+            DeValue::Table(table) => self.entries(table),
+            _ => {
+                self.fault(
+                    entry.line,
+                    format!(
+                        "`{}` is a section: write {name} on a line of its own",
+                        entry.key
+                    ),
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    fn entries<'t, 'i>(&self, table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
+        let entry = |(key, value): (&'t Spanned<_>, &'t Spanned<DeValue<'i>>)| {
+            let key: &'t Spanned<std::borrow::Cow<'i, str>> = key;
+            Entry {
+                key: key.get_ref(),
+                value: value.get_ref(),
+                line: self.line(&key.span()),
+            }
+        };
+        table
+            .iter()
+            .map(entry)
+            .filter(|entry| !self.torn.contains(&entry.line))
+            .collect()
+    }
+
+    fn text(&mut self, entry: &Entry<'_, '_>) -> Option<Given> {
+        match entry.value {
+            DeValue::String(text) => Some(Given {
+                value: text.to_string(),
+                origin: self.origin(entry.line),
+            }),
+            _ => {
+                self.fault(
+                    entry.line,
+                    format!("`{}` must be a text in quotes", entry.key),
+                );
+                None
+            }
+        }
+    }
+
+    fn number(&mut self, entry: &Entry<'_, '_>) -> Option<Given> {
+        match integer(entry.value) {
+            Some(value) => Some(Given {
+                value,
+                origin: self.origin(entry.line),
+            }),
+            None => {
+                self.fault(
+                    entry.line,
+                    format!("`{}` must be a whole number, without quotes", entry.key),
+                );
+                None
+            }
+        }
+    }
+
+    fn size(&mut self, entry: &Entry<'_, '_>) -> Option<Given> {
+        match entry.value {
+            DeValue::Integer(_) => self.number(entry),
+            _ => self.text(entry),
+        }
+    }
+
+    fn unknown(&mut self, entry: &Entry<'_, '_>, place: &str, known: &[&str]) {
+        // a line that was broken by mistake can leave a secret where a key stands, so only plain words are repeated
+        let plain = entry
+            .key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        let hint = meant(entry.key, known);
+        self.fault(
+            entry.line,
+            match plain && entry.key.len() <= 40 {
+                true => format!("unknown key `{}` {place}; {hint}", entry.key),
+                false => format!("unknown key {place}; {hint}"),
+            },
+        );
+    }
+
+    fn fault(&mut self, line: usize, text: impl Into<String>) {
+        let origin = self.origin(line);
+        self.faults.push(Some(origin), text);
+    }
+
+    fn origin(&self, line: usize) -> Origin {
+        Origin::File {
+            path: self.path.to_owned(),
+            line,
+        }
+    }
+
+    fn line(&self, span: &Range<usize>) -> usize {
+        let before = &self.source.as_bytes()[..span.start.min(self.source.len())];
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
+}
+
+fn secret(given: Given) -> Given<secrecy::SecretString> {
+    Given {
+        value: given.value.into(),
+        origin: given.origin,
+    }
+}
+
+/// A whole number in decimal, however the file writes it.
+fn integer(value: &DeValue<'_>) -> Option<String> {
+    let DeValue::Integer(integer) = value else {
+        return None;
+    };
+    let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok()?;
+    Some(number.to_string())
+}

@@ -1,0 +1,192 @@
+//! The command line's part of the configuration.
+//!
+//! Values stay text here, so that a wrong one is reported together with those of the environment and the file, and
+//! not alone by the parser of flags.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use clap::Args;
+use secrecy::SecretString;
+
+/// The environment variable that `--config` stands for.
+pub(super) const CONFIG_VARIABLE: &str = "DOORBELL_CONFIG";
+/// The environment variable that `--database-url` stands for.
+pub(super) const DATABASE_VARIABLE: &str = "DATABASE_URL";
+/// The environment variable that `--kafka-brokers` stands for.
+pub(super) const BROKERS_VARIABLE: &str = "KAFKA_BROKERS";
+
+/// What the command line says about the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Flags of every command.
+    pub global: GlobalFlags,
+    /// Flags of the commands that work on outboxes.
+    pub outbox: OutboxFlags,
+}
+
+/// Flags of every command, before or after its name.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct GlobalFlags {
+    /// Read this TOML file [env: DOORBELL_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Find the outboxes there: postgres://user:password@host:5432/database, or host1,host2 for a cluster
+    /// [env: DATABASE_URL, which keeps the password out of the list of processes]
+    #[arg(long, global = true, value_name = "URL", value_parser = secret)]
+    pub database_url: Option<SecretString>,
+
+    /// Send the events there: host:9092, or several with commas [env: KAFKA_BROKERS]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub kafka_brokers: Option<String>,
+
+    /// Wait this long for events in flight when stopping [default: 30s]
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub stop_timeout: Option<String>,
+}
+
+/// Flags of one outbox: the keys of `[[outbox]]`, for a configuration that has no more than one.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Outbox")]
+pub struct OutboxFlags {
+    /// Relay this table, written as in SQL: outbox, app.outbox [default: outbox]
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+
+    /// Send rows that name no topic there; {table} and {type} are filled in [default: {table}]
+    #[arg(long, value_name = "TEMPLATE")]
+    pub topic: Option<String>,
+
+    /// Look the table over this often although nothing rang [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub sweep: Option<String>,
+
+    /// Use the column NAME as id, type, payload, created_at, key, topic or headers; may be repeated
+    #[arg(long, value_name = "KEY=NAME")]
+    pub column: Vec<String>,
+
+    /// Hold at most this many rows between fetch and delete [default: 20000]
+    #[arg(long, value_name = "ROWS")]
+    pub in_flight_rows: Option<String>,
+
+    /// Hold at most this many bytes between fetch and delete [default: 32MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub in_flight_bytes: Option<String>,
+}
+
+fn secret(text: &str) -> Result<SecretString, Infallible> {
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::defaults;
+    use super::super::values;
+    use super::*;
+    use clap::{CommandFactory, Parser};
+    use secrecy::ExposeSecret;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        global: GlobalFlags,
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Command {
+        Run(OutboxFlags),
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_command_and_are_not_judged_here() {
+        let cli = Cli::try_parse_from([
+            "doorbell",
+            "--config",
+            "a.toml",
+            "run",
+            "--database-url",
+            "postgres://u:HUNTER2@h",
+            "--sweep",
+            "never",
+            "--column",
+            "key=k",
+            "--column",
+            "id=i",
+            "--in-flight-rows",
+            "0",
+        ])
+        .expect("flags are only text");
+        let shown = format!("{cli:?}");
+        assert!(!shown.contains("HUNTER2"), "{shown}");
+        assert_eq!(cli.global.config, Some("a.toml".into()));
+        let url = cli.global.database_url.expect("it is given");
+        assert_eq!(url.expose_secret(), "postgres://u:HUNTER2@h");
+        let Command::Run(outbox) = cli.command;
+        assert_eq!(outbox.sweep.as_deref(), Some("never"));
+        assert_eq!(outbox.column, ["key=k", "id=i"]);
+    }
+
+    #[test]
+    fn the_help_tells_the_variables_and_the_true_defaults() {
+        let mut command = Cli::command();
+        command.build();
+        let run = command
+            .find_subcommand_mut("run")
+            .expect("the only command");
+        let help = run.render_long_help().to_string();
+        let defaults_of = |flag: &str| {
+            let after = help.split_once(flag).expect(flag).1;
+            after
+                .split_once("[default: ")
+                .expect(flag)
+                .1
+                .split_once("]\n")
+                .expect(flag)
+                .0
+                .to_owned()
+        };
+        let size = values::size(
+            &defaults_of("--in-flight-bytes"),
+            defaults::IN_FLIGHT_BYTES_BOUNDS,
+        );
+        assert_eq!(size, Ok(defaults::IN_FLIGHT_BYTES));
+        assert_eq!(
+            defaults_of("--in-flight-rows"),
+            defaults::IN_FLIGHT_ROWS.to_string()
+        );
+        assert_eq!(
+            values::duration(&defaults_of("--sweep"), defaults::SWEEP_BOUNDS),
+            Ok(defaults::SWEEP)
+        );
+        let stop = values::duration(
+            &defaults_of("--stop-timeout"),
+            defaults::STOP_TIMEOUT_BOUNDS,
+        );
+        assert_eq!(stop, Ok(defaults::STOP_TIMEOUT));
+        assert_eq!(
+            defaults_of("--topic"),
+            super::super::Route::default().to_string()
+        );
+        assert_eq!(
+            defaults_of("--table"),
+            super::super::TableName::default().to_string()
+        );
+        for (flag, variable) in [
+            ("--config", CONFIG_VARIABLE),
+            ("--database-url", DATABASE_VARIABLE),
+            ("--kafka-brokers", BROKERS_VARIABLE),
+        ] {
+            let after = help.split_once(flag).expect(flag).1;
+            assert!(
+                after
+                    .split("\n  ")
+                    .any(|line| line.contains(&format!("[env: {variable}"))),
+                "{flag}: {help}"
+            );
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The layers: flags over environment over file over defaults.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use super::columns;
+use super::faults::{Faults, Origin, meant};
+use super::flags::{
+    BROKERS_VARIABLE, CONFIG_VARIABLE, DATABASE_VARIABLE, GlobalFlags, OutboxFlags, Overrides,
+};
+use super::settings::Settings;
+use super::{file, settle};
+
+/// What a command cannot do without, besides the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Whether it speaks to Kafka: `migrate`, `status` and `emit` do not.
+    pub kafka: bool,
+}
+
+/// A value as it was written, with its place.
+#[derive(Debug, Clone)]
+pub(super) struct Given<T = String> {
+    pub(super) value: T,
+    pub(super) origin: Origin,
+}
+
+/// What one layer, or several laid over each other, say: text that nobody has judged yet.
+#[derive(Debug, Default)]
+pub(super) struct Layer {
+    pub(super) database_url: Option<Given<SecretString>>,
+    pub(super) kafka_brokers: Option<Given>,
+    pub(super) stop_timeout: Option<Given>,
+    pub(super) properties: BTreeMap<String, Given<SecretString>>,
+    pub(super) outboxes: Vec<OutboxLayer>,
+    /// A file that could not be read to the end: what is missing may only be hidden.
+    pub(super) torn: bool,
+}
+
+/// What is said about one outbox.
+#[derive(Debug, Default)]
+pub(super) struct OutboxLayer {
+    /// Where the outbox itself is named, for those that say nothing else.
+    pub(super) origin: Option<Origin>,
+    pub(super) table: Option<Given>,
+    pub(super) topic: Option<Given>,
+    pub(super) sweep: Option<Given>,
+    pub(super) in_flight_rows: Option<Given>,
+    pub(super) in_flight_bytes: Option<Given>,
+    pub(super) columns: BTreeMap<String, Given>,
+}
+
+impl Settings {
+    /// Lays the flags over the environment over the file over the defaults, and checks the result.
+    /// `env` looks a variable up; an empty one counts as not set.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(
+        overrides: Overrides,
+        env: &dyn Fn(&str) -> Option<String>,
+        needs: Needs,
+    ) -> Result<Self, Faults> {
+        let env = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+        let mut faults = Faults::default();
+        let mut layer = match config_file(&overrides.global, &env) {
+            Some(config) => read_file(&config, &mut faults),
+            None => Layer::default(),
+        };
+        layer.lay_environment(&env);
+        layer.lay_global_flags(overrides.global);
+        layer.lay_outbox_flags(overrides.outbox, &mut faults);
+        let settings = settle::settle(layer, needs, &mut faults);
+        faults.or(settings)
+    }
+}
+
+fn config_file(
+    flags: &GlobalFlags,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<Given<PathBuf>> {
+    let flag = flags.config.clone().map(|value| Given {
+        value,
+        origin: Origin::Flag("--config"),
+    });
+    flag.or_else(|| {
+        let value = env(CONFIG_VARIABLE)?.into();
+        Some(Given {
+            value,
+            origin: Origin::Environment(CONFIG_VARIABLE),
+        })
+    })
+}
+
+fn read_file(config: &Given<PathBuf>, faults: &mut Faults) -> Layer {
+    let path: &Path = &config.value;
+    let text = std::fs::read(path).map_err(|error| error.to_string());
+    let text =
+        text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".into()));
+    match text {
+        Ok(text) => file::read(path, &text, faults),
+        Err(reason) => {
+            let text = format!(
+                "cannot read the configuration file {}: {reason}",
+                path.display()
+            );
+            faults.push(Some(config.origin.clone()), text);
+            Layer {
+                torn: true,
+                ..Layer::default()
+            }
+        }
+    }
+}
+
+/// Replaces what a lower layer said, if this one says anything.
+fn lay<T>(over: &mut Option<Given<T>>, value: Option<T>, origin: Origin) {
+    if let Some(value) = value {
+        *over = Some(Given { value, origin });
+    }
+}
+
+impl Layer {
+    fn lay_environment(&mut self, env: &dyn Fn(&str) -> Option<String>) {
+        let url = env(DATABASE_VARIABLE).map(SecretString::from);
+        lay(
+            &mut self.database_url,
+            url,
+            Origin::Environment(DATABASE_VARIABLE),
+        );
+        lay(
+            &mut self.kafka_brokers,
+            env(BROKERS_VARIABLE),
+            Origin::Environment(BROKERS_VARIABLE),
+        );
+    }
+
+    fn lay_global_flags(&mut self, flags: GlobalFlags) {
+        lay(
+            &mut self.database_url,
+            flags.database_url,
+            Origin::Flag("--database-url"),
+        );
+        lay(
+            &mut self.kafka_brokers,
+            flags.kafka_brokers,
+            Origin::Flag("--kafka-brokers"),
+        );
+        lay(
+            &mut self.stop_timeout,
+            flags.stop_timeout,
+            Origin::Flag("--stop-timeout"),
+        );
+    }
+
+    /// Flags speak of the only outbox; where the file has several, it cannot be told of which.
+    fn lay_outbox_flags(&mut self, flags: OutboxFlags, faults: &mut Faults) {
+        let columns = column_flags(&flags.column, faults);
+        if self.outboxes.is_empty() {
+            self.outboxes.push(OutboxLayer::default());
+        }
+        if let [outbox] = self.outboxes.as_mut_slice() {
+            lay(&mut outbox.table, flags.table, Origin::Flag("--table"));
+            lay(&mut outbox.topic, flags.topic, Origin::Flag("--topic"));
+            lay(&mut outbox.sweep, flags.sweep, Origin::Flag("--sweep"));
+            lay(
+                &mut outbox.in_flight_rows,
+                flags.in_flight_rows,
+                Origin::Flag("--in-flight-rows"),
+            );
+            lay(
+                &mut outbox.in_flight_bytes,
+                flags.in_flight_bytes,
+                Origin::Flag("--in-flight-bytes"),
+            );
+            outbox.columns.extend(columns);
+            return;
+        }
+        let count = self.outboxes.len();
+        for (flag, given) in [
+            ("--table", flags.table.is_some()),
+            ("--topic", flags.topic.is_some()),
+            ("--sweep", flags.sweep.is_some()),
+            ("--column", !flags.column.is_empty()),
+            ("--in-flight-rows", flags.in_flight_rows.is_some()),
+            ("--in-flight-bytes", flags.in_flight_bytes.is_some()),
+        ] {
+            if given {
+                let text = format!(
+                    "the file has {count} [[outbox]], and a flag cannot say which it means: set it there"
+                );
+                faults.push(Some(Origin::Flag(flag)), text);
+            }
+        }
+    }
+}
+
+fn column_flags(texts: &[String], faults: &mut Faults) -> BTreeMap<String, Given> {
+    let origin = Origin::Flag("--column");
+    let mut columns = BTreeMap::new();
+    for text in texts {
+        let fault = match text.split_once('=') {
+            None => "must be KEY=NAME, such as key=order_id".into(),
+            Some((key, _)) if !columns::KEYS.contains(&key) => {
+                format!(
+                    "has an unknown key before the `=`; {}",
+                    meant(key, columns::KEYS)
+                )
+            }
+            Some((key, name)) => {
+                let given = Given {
+                    value: name.to_owned(),
+                    origin: origin.clone(),
+                };
+                match columns.insert(key.to_owned(), given) {
+                    None => continue,
+                    Some(_) => format!("maps `{key}` twice: keep one"),
+                }
+            }
+        };
+        faults.push(Some(origin.clone()), fault);
+    }
+    columns
+}

@@ -1,0 +1,37 @@
+//! Settings: from flags, environment and file to checked values, with every fault reported at once.
+//!
+//! A value is taken from the first layer that gives it: flag, then environment, then file, then default. Nothing here
+//! opens a connection, and no fault repeats a secret.
+//!
+//! - `settings`: the result, [`Settings`], with its defaults and bounds
+//! - `database_url`, `table_name`, `route`, `columns`: values with rules of their own
+//! - `flags`: the command line's part, one definition for flags, help and environment
+//! - `file`: the TOML file as a layer, each value with its line
+//! - `layers`: what one layer is, and [`Settings::load`]
+//! - `settle`: the merged texts become settings
+//! - `properties`: what `[kafka.properties]` may not touch
+//! - `values`: durations, sizes and counts as people write them
+//! - `faults`: what was wrong, where, and what to do
+
+mod columns;
+mod database_url;
+mod faults;
+mod file;
+mod flags;
+mod layers;
+mod properties;
+mod reserved;
+mod route;
+mod settings;
+mod settle;
+mod table_name;
+mod values;
+
+pub use columns::{Columns, Optional};
+pub use database_url::DatabaseUrl;
+pub use faults::{Fault, Faults, Origin};
+pub use flags::{GlobalFlags, OutboxFlags, Overrides};
+pub use layers::Needs;
+pub use route::{Route, TopicFault, check_topic};
+pub use settings::{Database, Kafka, Outbox, Settings, defaults};
+pub use table_name::TableName;

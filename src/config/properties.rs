@@ -1,0 +1,31 @@
+//! The librdkafka properties that Doorbell sets itself, with the reason why nobody else may.
+
+/// Why `[kafka.properties]` may not set `name`; `None` when it may.
+pub(super) fn owned(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "bootstrap.servers" | "metadata.broker.list" => "set `brokers` in [kafka] instead",
+        "enable.idempotence" => "it is always true: without it, retries reorder and double events",
+        "acks" | "request.required.acks" => {
+            "it is always `all`: a row is deleted once Kafka has its event safely"
+        }
+        "message.timeout.ms" | "delivery.timeout.ms" => {
+            "it is always 0: an event waits for its broker, however long that is away"
+        }
+        "retries" | "message.send.max.retries" => {
+            "it is always the largest: an event is tried until Kafka has it"
+        }
+        "transactional.id" => {
+            "it belongs to the delivery mode, and the default one has no transactions"
+        }
+        "queue.buffering.max.messages" => {
+            "it follows from `in_flight_rows` in [[outbox]]: set that instead"
+        }
+        "queue.buffering.max.kbytes" => {
+            "it follows from `in_flight_bytes` in [[outbox]]: set that instead"
+        }
+        "delivery.report.only.error" => {
+            "it is always false: a row is deleted when its delivery is reported"
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,92 @@
+//! What the rest of Doorbell reads: complete, checked, in types.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::{Columns, DatabaseUrl, Route, TableName};
+
+/// What holds where nothing is configured, and how far a value may go.
+pub mod defaults {
+    use std::ops::RangeInclusive;
+    use std::time::Duration;
+
+    /// How often the table is looked over although nothing rang: a net that should catch nothing, so it may be slow.
+    pub const SWEEP: Duration = Duration::from_secs(60);
+    /// Faster would be polling; slower than a day would be no net.
+    pub const SWEEP_BOUNDS: RangeInclusive<Duration> =
+        Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+    /// Rows between fetch and delete: enough to keep fetch, produce and delete busy at full speed at once.
+    pub const IN_FLIGHT_ROWS: usize = 20_000;
+    /// One row at a time is slow but works; the upper end keeps the bookkeeping of each row in tens of megabytes.
+    pub const IN_FLIGHT_ROWS_BOUNDS: RangeInclusive<usize> = 1..=1_000_000;
+    /// Bytes between fetch and delete: far more than the broker's round trip needs, far less than a small container has.
+    pub const IN_FLIGHT_BYTES: usize = 32 << 20;
+    /// 64 KiB to 4 GiB.
+    pub const IN_FLIGHT_BYTES_BOUNDS: RangeInclusive<usize> = (64 << 10)..=(4 << 30);
+    /// How long a stop waits for what is in flight: what container platforms grant before they kill.
+    pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+    /// Zero leaves at once.
+    pub const STOP_TIMEOUT_BOUNDS: RangeInclusive<Duration> =
+        Duration::ZERO..=Duration::from_secs(24 * 3600);
+}
+
+/// Everything that is configured.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the outboxes are.
+    pub database: Database,
+    /// Where the events go.
+    pub kafka: Kafka,
+    /// The outboxes: at least one, no table twice.
+    pub outboxes: Vec<Outbox>,
+    /// How long a stop waits for what is in flight.
+    pub stop_timeout: Duration,
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Hosts, user, password and database.
+    pub url: DatabaseUrl,
+}
+
+/// The Kafka cluster.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    /// `host:port,host:port`. Empty when none was given and none was needed ([`super::Needs`]).
+    pub brokers: String,
+    /// For librdkafka, as they are; none that Doorbell sets itself.
+    pub properties: BTreeMap<String, SecretString>,
+}
+
+/// One outbox table and how its rows travel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outbox {
+    /// The table.
+    pub table: TableName,
+    /// The topic of rows that name none.
+    pub topic: Route,
+    /// How often the table is looked over although nothing rang.
+    pub sweep: Duration,
+    /// The names of the table's columns.
+    pub columns: Columns,
+    /// Most rows between fetch and delete.
+    pub in_flight_rows: usize,
+    /// Most bytes between fetch and delete.
+    pub in_flight_bytes: usize,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            table: TableName::default(),
+            topic: Route::default(),
+            sweep: defaults::SWEEP,
+            columns: Columns::default(),
+            in_flight_rows: defaults::IN_FLIGHT_ROWS,
+            in_flight_bytes: defaults::IN_FLIGHT_BYTES,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The merged texts become settings, or faults.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::faults::{Faults, Origin};
+use super::layers::{Given, Layer, Needs, OutboxLayer};
+use super::settings::{Database, Kafka, Outbox, Settings, defaults};
+use super::{Columns, DatabaseUrl, Route, TableName, check_topic, values};
+
+/// The settings, and in `faults` what is wrong with them: they are good only if that stayed empty.
+pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<Settings> {
+    if layer.database_url.is_none() && !layer.torn {
+        faults.push(
+            None,
+            "no database is given: set DATABASE_URL, --database-url, or `url` in [database]",
+        );
+    }
+    if layer.kafka_brokers.is_none() && needs.kafka && !layer.torn {
+        faults.push(
+            None,
+            "no Kafka is given: set KAFKA_BROKERS, --kafka-brokers, or `brokers` in [kafka]",
+        );
+    }
+    let url = take(layer.database_url, "the database URL", faults, |url| {
+        DatabaseUrl::parse(url.expose_secret())
+    });
+    let brokers = take(layer.kafka_brokers, "the list of brokers", faults, |text| {
+        brokers(&text)
+    });
+    let stop_timeout = take(layer.stop_timeout, "the stop timeout", faults, |text| {
+        values::duration(&text, defaults::STOP_TIMEOUT_BOUNDS)
+    });
+    let properties = properties(layer.properties, faults);
+    let outboxes = outboxes(layer.outboxes, faults);
+    Some(Settings {
+        database: Database { url: url? },
+        kafka: Kafka {
+            brokers: brokers.unwrap_or_default(),
+            properties,
+        },
+        outboxes,
+        stop_timeout: stop_timeout.unwrap_or(defaults::STOP_TIMEOUT),
+    })
+}
+
+/// The value that `parse` makes of what was given; its fault is told with `what` in front.
+fn take<T, U>(
+    given: Option<Given<T>>,
+    what: &str,
+    faults: &mut Faults,
+    parse: impl FnOnce(T) -> Result<U, String>,
+) -> Option<U> {
+    let Given { value, origin } = given?;
+    match parse(value) {
+        Ok(value) => Some(value),
+        Err(fault) => {
+            faults.push(Some(origin), format!("{what} {fault}"));
+            None
+        }
+    }
+}
+
+/// Brokers as librdkafka reads them: `host`, `host:port` or `SSL://host:port`, with commas.
+fn brokers(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    for broker in text.split(',').map(str::trim) {
+        let address = broker
+            .split_once("://")
+            .map_or(broker, |(_, address)| address);
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (address, None),
+        };
+        let illegal = |c: char| c.is_whitespace() || c.is_control() || "/@,".contains(c);
+        if host.is_empty() || host.contains(illegal) {
+            return Err(
+                "must be host:port, or several with commas, such as kafka1:9092,kafka2:9092".into(),
+            );
+        }
+        if port.is_some_and(|port| !port.parse().is_ok_and(|port: u16| port > 0)) {
+            return Err("has a port that is not a number from 1 to 65535".into());
+        }
+    }
+    Ok(text.into())
+}
+
+fn properties(
+    given: BTreeMap<String, Given<SecretString>>,
+    faults: &mut Faults,
+) -> BTreeMap<String, SecretString> {
+    let mut properties = BTreeMap::new();
+    for (name, Given { value, origin }) in given {
+        // librdkafka reads C strings
+        if name.contains('\0') || value.expose_secret().contains('\0') {
+            faults.push(
+                Some(origin),
+                "a property in [kafka.properties] contains a NUL character: take it out",
+            );
+        } else if let Some(reason) = super::properties::owned(&name) {
+            faults.push(
+                Some(origin),
+                format!("`{name}` cannot be set in [kafka.properties]: {reason}"),
+            );
+        } else {
+            properties.insert(name, value);
+        }
+    }
+    properties
+}
+
+fn outboxes(layers: Vec<OutboxLayer>, faults: &mut Faults) -> Vec<Outbox> {
+    let mut outboxes: Vec<Outbox> = Vec::new();
+    for layer in layers {
+        let origin = layer
+            .table
+            .as_ref()
+            .map(|table| table.origin.clone())
+            .or_else(|| layer.origin.clone());
+        let Some(outbox) = outbox(layer, origin.clone(), faults) else {
+            continue;
+        };
+        if outboxes.iter().any(|other| other.table == outbox.table) {
+            let text = format!(
+                "the table {} has two [[outbox]]: keep one, or name another table",
+                outbox.table
+            );
+            faults.push(origin, text);
+        }
+        outboxes.push(outbox);
+    }
+    outboxes
+}
+
+/// `None` when it has no table; other faults leave the default, so that the rest can be checked as well.
+fn outbox(layer: OutboxLayer, origin: Option<Origin>, faults: &mut Faults) -> Option<Outbox> {
+    let mut outbox = Outbox::default();
+    let named = layer.table.is_some();
+    let table = take(layer.table, "the table", faults, |text| {
+        TableName::parse(&text)
+    });
+    let topic_origin = layer
+        .topic
+        .as_ref()
+        .map(|topic| topic.origin.clone())
+        .or(origin);
+    let routed = layer.topic.is_some();
+    let topic = take(layer.topic, "the topic", faults, |text| Route::parse(&text));
+    let sweep = take(layer.sweep, "the sweep", faults, |text| sweep(&text));
+    let rows = take(
+        layer.in_flight_rows,
+        "the number of rows in flight",
+        faults,
+        |text| values::count(&text, defaults::IN_FLIGHT_ROWS_BOUNDS),
+    );
+    let bytes = take(
+        layer.in_flight_bytes,
+        "the size in flight",
+        faults,
+        |text| values::size(&text, defaults::IN_FLIGHT_BYTES_BOUNDS),
+    );
+    columns(&mut outbox.columns, layer.columns, faults);
+    outbox.sweep = sweep.unwrap_or(outbox.sweep);
+    outbox.in_flight_rows = rows.unwrap_or(outbox.in_flight_rows);
+    outbox.in_flight_bytes = bytes.unwrap_or(outbox.in_flight_bytes);
+    if named {
+        outbox.table = table?;
+    }
+    if routed && topic.is_none() {
+        return Some(outbox);
+    }
+    outbox.topic = topic.unwrap_or_default();
+    if let Some(Err(fault)) = outbox
+        .topic
+        .fixed(&outbox.table.name)
+        .map(|topic| check_topic(&topic))
+    {
+        let text = format!(
+            "the table's name makes no topic: {fault}; set `topic` to another text than {{table}}"
+        );
+        faults.push(topic_origin, text);
+    }
+    Some(outbox)
+}
+
+fn sweep(text: &str) -> Result<Duration, String> {
+    if text.trim().eq_ignore_ascii_case("off") {
+        let longest = humantime::format_duration(*defaults::SWEEP_BOUNDS.end());
+        return Err(format!(
+            "cannot be off: it is the net under the notifications; the longest is {longest}"
+        ));
+    }
+    values::duration(text, defaults::SWEEP_BOUNDS)
+}
+
+fn columns(columns: &mut Columns, given: BTreeMap<String, Given>, faults: &mut Faults) {
+    for (key, column) in given {
+        let what = format!("the column for `{key}`");
+        take(Some(column), &what, faults, |name| columns.map(&key, name));
+    }
+}
