@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -9,6 +10,10 @@ import psycopg
 import pytest
 
 from support import ConsumerProcess, Topic, order_event, totals, until, until_consumer_session_ends, until_consumer_waits
+
+# The Kafka client's timer of automatic commits ticks every 5 s. A consumer that forgot to switch it off would, held
+# up for this long, commit the offset of an event that has not taken effect.
+LONGER_THAN_THE_COMMIT_TIMER = 6.0
 
 
 @pytest.fixture
@@ -59,6 +64,7 @@ def test_killed_before_the_database_commit(consumer: ConsumerProcess, database: 
         holder.execute("SELECT FROM order_totals WHERE customer = 'ada' FOR UPDATE")
         consumer.topic.send(order_event(), new_id())
         until_consumer_waits(database, "INSERT INTO order_totals")
+        time.sleep(LONGER_THAN_THE_COMMIT_TIMER)
         consumer.kill()
     until_consumer_session_ends(database)
     assert totals(database) == (1, 1250), "the transaction died with the consumer"
