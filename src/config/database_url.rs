@@ -4,15 +4,15 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::url_parameters::Parameters;
+
 /// A database URL whose text is a secret: Debug and Display show it without password and parameters.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     /// `user:password` as written, percent-encoded; empty when there is none.
     login: SecretString,
-    /// Each `host` or `host:port`; empty when the parameter `host` names it.
+    /// Each `host` or `host:port`, at least one. A socket's folder has its slashes percent-encoded.
     hosts: Vec<String>,
-    /// The parameter `host`, a socket's folder as a rule.
-    socket: Option<String>,
     database: String,
     /// What follows the `?`, without what the driver does not know. May hold secrets.
     parameters: SecretString,
@@ -43,8 +43,8 @@ impl DatabaseUrl {
         let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
         let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         let parameters = Parameters::parse(query)?;
-        let hosts: Vec<String> = match (hosts, &parameters.host) {
-            ("", Some(_)) => Vec::new(),
+        let hosts = match (hosts, &parameters.host) {
+            ("", Some(host)) => vec![checked_host(host)?],
             ("", None) => {
                 return Err(
                     "names no host, as in postgres://user:password@host:5432/database".into(),
@@ -63,7 +63,6 @@ impl DatabaseUrl {
         Ok(Self {
             login: login.into(),
             hosts,
-            socket: parameters.host,
             database: path.trim_start_matches('/').into(),
             parameters: parameters.known.join("&").into(),
         })
@@ -81,10 +80,7 @@ impl DatabaseUrl {
         };
         let url =
             |host: &str| format!("postgres://{login}{host}/{}{parameters}", self.database).into();
-        match self.hosts.as_slice() {
-            [] => vec![url("")],
-            hosts => hosts.iter().map(|host| url(host)).collect(),
-        }
+        self.hosts.iter().map(|host| url(host)).collect()
     }
 
     /// `user@host1:5432,host2:5433/database`: what may be logged.
@@ -94,7 +90,7 @@ impl DatabaseUrl {
             "" => String::new(),
             user => format!("{user}@"),
         };
-        let hosts = self.socket.clone().unwrap_or_else(|| self.hosts.join(","));
+        let hosts = self.hosts.join(",").replace("%2F", "/");
         match self.database.as_str() {
             "" => format!("{user}{hosts}"),
             database => format!("{user}{hosts}/{database}"),
@@ -157,7 +153,12 @@ fn checked_host(text: &str) -> Result<String, String> {
         None => {
             let (host, after) = text.split_at(text.find(':').unwrap_or(text.len()));
             let illegal = |c: char| "<>[]\\^|`{}\"".contains(c);
-            (!host.is_empty() && !host.contains(illegal), after)
+            // the driver decodes a socket's folder, but no name
+            let encoded = host.contains('%') && !host.to_ascii_uppercase().starts_with("%2F");
+            (
+                !host.is_empty() && !host.contains(illegal) && !encoded,
+                after,
+            )
         }
     };
     let port = after.strip_prefix(':').map(str::parse::<u16>);
@@ -168,106 +169,6 @@ fn checked_host(text: &str) -> Result<String, String> {
                            and @ as %40)"
             .into()),
         (false, ..) => Err("has a host that is no name or address (an IPv6 address stands in brackets)".into()),
-    }
-}
-
-/// What follows the `?`.
-#[derive(Default)]
-struct Parameters<'a> {
-    known: Vec<&'a str>,
-    host: Option<String>,
-}
-
-/// The modes of TLS.
-const SSL_MODES: [&str; 6] = [
-    "disable",
-    "allow",
-    "prefer",
-    "require",
-    "verify-ca",
-    "verify-full",
-];
-
-/// Without these the connection would be weaker than the user asked, or not the one meant: so they are named.
-const UNSUPPORTED: [&str; 12] = [
-    "channel_binding",
-    "gssencmode",
-    "passfile",
-    "require_auth",
-    "requirepeer",
-    "service",
-    "ssl_max_protocol_version",
-    "ssl_min_protocol_version",
-    "sslcrl",
-    "sslnegotiation",
-    "sslpassword",
-    "target_session_attrs",
-];
-
-impl<'a> Parameters<'a> {
-    fn parse(query: &'a str) -> Result<Self, String> {
-        let mut parameters = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            parameters.add(pair)?;
-        }
-        Ok(parameters)
-    }
-
-    fn add(&mut self, pair: &'a str) -> Result<(), String> {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match (key, value) {
-            // Doorbell sets these for its own sessions, or looks for the writable host itself
-            (
-                "connect_timeout" | "tcp_user_timeout" | "client_encoding" | "load_balance_hosts",
-                _,
-            )
-            | ("keepalives" | "keepalives_idle" | "keepalives_interval" | "keepalives_count", _)
-            | ("fallback_application_name", _)
-            | ("target_session_attrs", "any" | "read-write" | "primary")
-            | ("channel_binding" | "gssencmode", "disable" | "prefer") => return Ok(()),
-            ("host" | "hostaddr" | "port", value)
-                if value.contains(',') || value.contains("%2C") =>
-            {
-                return Err(
-                    "names several hosts or ports in a parameter: write them before the database"
-                        .into(),
-                );
-            }
-            ("host" | "hostaddr", "") => return Err("has an empty parameter `host`".into()),
-            ("host" | "hostaddr", value) => {
-                let decoded = decode(value).unwrap_or_default();
-                self.host = Some(String::from_utf8_lossy(&decoded).into_owned());
-            }
-            ("port", value) if value.parse().is_ok_and(|port: u16| port > 0) => {}
-            ("port", _) => {
-                return Err("has a parameter `port` that is not a number from 1 to 65535".into());
-            }
-            ("sslmode" | "ssl-mode", value) if SSL_MODES.contains(&value) => {}
-            ("sslmode" | "ssl-mode", _) => {
-                return Err(format!(
-                    "has an unknown `sslmode`; known are {}",
-                    SSL_MODES.join(", ")
-                ));
-            }
-            (
-                "sslrootcert" | "ssl-root-cert" | "ssl-ca" | "sslcert" | "ssl-cert" | "sslkey"
-                | "ssl-key",
-                _,
-            )
-            | ("user" | "password" | "dbname" | "application_name" | "options", _) => {}
-            (key, _) => return Err(unknown(key)),
-        }
-        self.known.push(pair);
-        Ok(())
-    }
-}
-
-fn unknown(key: &str) -> String {
-    match UNSUPPORTED.iter().find(|name| **name == key) {
-        Some(name) => format!("has the parameter `{name}` with a value that is not supported: leave it out"),
-        None => "has an unknown parameter; known are sslmode, sslrootcert, sslcert, sslkey, host, port, user, \
-                 password, dbname, application_name and options"
-            .into(),
     }
 }
 
@@ -323,12 +224,17 @@ mod tests {
             (
                 "postgres://u@/db?host=%2Fvar%2Frun/postgresql&port=5433",
                 "u@/var/run/postgresql/db",
-                vec!["postgres://u@/db?host=%2Fvar%2Frun/postgresql&port=5433"],
+                vec!["postgres://u@%2Fvar%2Frun%2Fpostgresql/db?port=5433"],
             ),
             (
                 "postgres://u@%2Frun%2Fpg/db",
-                "u@%2Frun%2Fpg/db",
+                "u@/run/pg/db",
                 vec!["postgres://u@%2Frun%2Fpg/db"],
+            ),
+            (
+                "postgres:///db?hostaddr=::1",
+                "[::1]/db",
+                vec!["postgres://[::1]/db"],
             ),
             (
                 "postgres://h/db?connect_timeout=5&&options=-c%20x%3D1&target_session_attrs=primary&password=p",
@@ -370,6 +276,8 @@ mod tests {
             ("postgres://u:HUNTER2@[::g]/db", "host that is no name"),
             ("postgres://u:HUNTER2@[::1]5432/db", "not a number"),
             ("postgres://u:HUNTER2@<host>/db", "host that is no name"),
+            ("postgres://u:HUNTER2@h%41/db", "host that is no name"),
+            ("postgres:///db?host=a/b", "host that is no name"),
             ("postgres://u:HUNTER2/x@h/db", "write / as %2F"),
             ("postgres://u:12/HUNTER2@h/db", "write / as %2F"),
             ("postgres://u:12?HUNTER2@h/db", "? as %3F"),

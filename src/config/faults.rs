@@ -47,7 +47,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All faults of a configuration, one line each: flags first, then environment, then the file from top to bottom.
+/// All faults of a configuration, one line each: what is missing, then flags, environment, and the file from top to
+/// bottom.
 #[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(.list))]
 pub struct Faults {
@@ -70,10 +71,7 @@ impl Faults {
             origin,
             text: text.into(),
         };
-        // one slip in the file can trip the parser twice at the same place
-        if !self.list.contains(&fault) {
-            self.list.push(fault);
-        }
+        self.list.push(fault);
     }
 
     /// `value`, unless something was wrong.
@@ -152,7 +150,6 @@ mod tests {
         };
         let mut faults = Faults::default();
         faults.push(Some(file(10)), "b");
-        faults.push(Some(file(9)), "a");
         faults.push(Some(file(9)), "a");
         faults.push(Some(Origin::Environment("DATABASE_URL")), "c");
         faults.push(Some(Origin::Flag("--sweep")), "d");

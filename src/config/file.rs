@@ -33,10 +33,12 @@ pub(super) fn read(path: &Path, source: &str, faults: &mut Faults) -> Layer {
     };
     for error in &errors {
         let line = reader.line(&error.span().unwrap_or(source.len()..source.len()));
-        reader.torn.insert(line);
-        // `message()` speaks of the grammar alone, while the whole error quotes the line with its secrets
-        let text = format!("this is not TOML: {}", error.message());
-        reader.faults.push(Some(reader.origin(line)), text);
+        // after the first slip of a line, the parser's further words about it are guesses
+        if reader.torn.insert(line) {
+            // `message()` speaks of the grammar alone, while the whole error quotes the line with its secrets
+            let text = format!("this is not TOML: {}", error.message());
+            reader.faults.push(Some(reader.origin(line)), text);
+        }
     }
     let mut layer = Layer {
         torn: !errors.is_empty(),
@@ -254,19 +256,15 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, entry: &Entry<'_, '_>, place: &str, known: &[&str]) {
-        // a line that was broken by mistake can leave a secret where a key stands, so only plain words are repeated
-        let plain = entry
-            .key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        // a slip of the quotes can leave a secret where a key stands, so in a broken file no key is repeated
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        let named = self.torn.is_empty() && entry.key.chars().all(plain) && entry.key.len() <= 40;
         let hint = meant(entry.key, known);
-        self.fault(
-            entry.line,
-            match plain && entry.key.len() <= 40 {
-                true => format!("unknown key `{}` {place}; {hint}", entry.key),
-                false => format!("unknown key {place}; {hint}"),
-            },
-        );
+        let text = match named {
+            true => format!("unknown key `{}` {place}; {hint}", entry.key),
+            false => format!("unknown key {place}; {hint}"),
+        };
+        self.fault(entry.line, text);
     }
 
     fn fault(&mut self, line: usize, text: impl Into<String>) {

@@ -5,6 +5,7 @@
 //!
 //! - `settings`: the result, [`Settings`], with its defaults and bounds
 //! - `database_url`, `table_name`, `route`, `columns`: values with rules of their own
+//! - `url_parameters`, `reserved`: what the URL's parameters may say, and the words that SQL keeps for itself
 //! - `flags`: the command line's part, one definition for flags, help and environment
 //! - `file`: the TOML file as a layer, each value with its line
 //! - `layers`: what one layer is, and [`Settings::load`]
@@ -12,6 +13,7 @@
 //! - `properties`: what `[kafka.properties]` may not touch
 //! - `values`: durations, sizes and counts as people write them
 //! - `faults`: what was wrong, where, and what to do
+//! - `tests`: whole configurations, from the text to the settings or the faults
 
 mod columns;
 mod database_url;
@@ -25,6 +27,9 @@ mod route;
 mod settings;
 mod settle;
 mod table_name;
+#[cfg(test)]
+mod tests;
+mod url_parameters;
 mod values;
 
 pub use columns::{Columns, Optional};

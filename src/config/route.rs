@@ -111,7 +111,7 @@ impl Route {
         let route = Self { parts };
         route
             .check()
-            .map_err(|fault| format!("cannot be a topic: {fault}"))?;
+            .map_err(|fault| format!("is not legal: {fault}"))?;
         Ok(route)
     }
 

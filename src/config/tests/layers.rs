@@ -1,0 +1,178 @@
+//! What each layer gives, and which goes first.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+
+#[test]
+fn a_whole_file_gives_the_settings() {
+    let settings = load(WHOLE, &[]).expect("it is right");
+    assert_eq!(settings.database.url.shown(), "u@file-host/db");
+    assert_eq!(settings.kafka.brokers, "file-broker:9092");
+    assert_eq!(settings.stop_timeout, Duration::from_secs(5));
+    let properties: Vec<_> = settings
+        .kafka
+        .properties
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.expose_secret()))
+        .collect();
+    assert_eq!(
+        properties,
+        [
+            ("compression.type", "zstd"),
+            ("linger.ms", "16"),
+            ("sasl.password", "HUNTER2"),
+            ("socket.keepalive.enable", "true"),
+        ]
+    );
+    let [first, second] = settings.outboxes.as_slice() else {
+        panic!("two outboxes: {:?}", settings.outboxes)
+    };
+    let first_expected = Outbox {
+        table: TableName {
+            schema: Some("app".into()),
+            name: "outbox".into(),
+        },
+        topic: Route::parse("{table}.{type}").expect("a legal route"),
+        sweep: Duration::from_secs(10),
+        columns: Columns {
+            id: "No".into(),
+            key: Optional::Named("order id".into()),
+            ..Columns::default()
+        },
+        in_flight_rows: 1000,
+        in_flight_bytes: 1 << 20,
+    };
+    assert_eq!(first, &first_expected);
+    let table = TableName {
+        schema: None,
+        name: "Other".into(),
+    };
+    assert_eq!(
+        second,
+        &Outbox {
+            table,
+            in_flight_bytes: 65536,
+            ..Outbox::default()
+        }
+    );
+    assert!(!format!("{settings:?}").contains("HUNTER2"), "{settings:?}");
+}
+
+#[test]
+fn without_a_file_the_defaults_hold() {
+    let settings = load("", ENOUGH).expect("it is enough");
+    assert_eq!(settings.outboxes, [Outbox::default()]);
+    assert_eq!(settings.stop_timeout, defaults::STOP_TIMEOUT);
+    assert!(settings.kafka.properties.is_empty());
+    assert_eq!(
+        load("outbox = []", ENOUGH)
+            .expect("as good as none")
+            .outboxes,
+        [Outbox::default()]
+    );
+    let env = |name: &str| (name == "DATABASE_URL").then(|| "postgres://h/db".to_owned());
+    let settings = Settings::load(Overrides::default(), &env, Needs { kafka: false })
+        .expect("Kafka is not needed");
+    assert_eq!(settings.kafka.brokers, "");
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+    let file = r#"
+        database.url = "postgres://file/db"
+        kafka.brokers = "file:1"
+        relay.stop_timeout = "1s"
+        [[outbox]]
+        table = "file"
+        sweep = "1s"
+        topic = "file"
+        in_flight_rows = 1
+        in_flight_bytes = "1MiB"
+        columns = { id = "file", key = "file" }"#;
+    let seen = |flags, env| {
+        let settings = load_as(file.as_bytes(), flags, env, KAFKA).expect("all layers are right");
+        let url = settings.database.url.shown();
+        (
+            url,
+            settings.kafka.brokers,
+            settings.stop_timeout,
+            settings.outboxes,
+        )
+    };
+    let (url, brokers, stop, outboxes) = seen(Overrides::default(), &[]);
+    assert_eq!(
+        (url.as_str(), brokers.as_str(), stop),
+        ("file/db", "file:1", Duration::from_secs(1))
+    );
+    assert_eq!(outboxes[0].table.name, "file");
+
+    let env = [
+        ("DATABASE_URL", "postgres://env/db"),
+        ("KAFKA_BROKERS", "env:1"),
+    ];
+    let (url, brokers, ..) = seen(Overrides::default(), &env);
+    assert_eq!((url.as_str(), brokers.as_str()), ("env/db", "env:1"));
+    let (url, brokers, ..) = seen(
+        Overrides::default(),
+        &[("DATABASE_URL", ""), ("KAFKA_BROKERS", " ")],
+    );
+    assert_eq!(
+        (url.as_str(), brokers.as_str()),
+        ("file/db", "file:1"),
+        "empty is not set"
+    );
+
+    let flags = Overrides {
+        global: GlobalFlags {
+            database_url: Some("postgres://flag/db".into()),
+            kafka_brokers: Some("flag:1".into()),
+            stop_timeout: Some("2s".into()),
+            config: None,
+        },
+        outbox: OutboxFlags {
+            table: Some("flag".into()),
+            topic: Some("flag".into()),
+            sweep: Some("2s".into()),
+            column: vec!["key=a=b".into(), "type=flag".into()],
+            in_flight_rows: Some("2".into()),
+            in_flight_bytes: Some("2MiB".into()),
+        },
+    };
+    let (url, brokers, stop, outboxes) = seen(flags, &env);
+    assert_eq!(
+        (url.as_str(), brokers.as_str(), stop),
+        ("flag/db", "flag:1", Duration::from_secs(2))
+    );
+    let expected = Outbox {
+        table: TableName {
+            schema: None,
+            name: "flag".into(),
+        },
+        topic: Route::parse("flag").expect("a legal route"),
+        sweep: Duration::from_secs(2),
+        columns: Columns {
+            id: "file".into(),
+            event_type: "flag".into(),
+            key: Optional::Named("a=b".into()),
+            ..Columns::default()
+        },
+        in_flight_rows: 2,
+        in_flight_bytes: 2 << 20,
+    };
+    assert_eq!(outboxes, [expected]);
+}
+
+#[test]
+fn the_file_may_come_from_the_environment() {
+    let mut config = NamedTempFile::new().expect("a folder for temporary files");
+    config
+        .write_all(WHOLE.as_bytes())
+        .expect("room for a small file");
+    let path = config.path().display().to_string();
+    let env = |name: &str| (name == "DOORBELL_CONFIG").then(|| path.clone());
+    let settings = Settings::load(Overrides::default(), &env, KAFKA).expect("the file is right");
+    assert_eq!(settings.kafka.brokers, "file-broker:9092");
+}

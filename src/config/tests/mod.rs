@@ -1,0 +1,77 @@
+//! Whole configurations: from flags, variables and a file to the settings, or to all their faults.
+
+use std::io::Write;
+
+use tempfile::NamedTempFile;
+
+use super::*;
+
+mod damage;
+mod faults;
+mod layers;
+
+const KAFKA: Needs = Needs { kafka: true };
+const WHOLE: &str = r#"
+[database]
+url = "postgres://u:HUNTER2@file-host/db"
+[kafka]
+brokers = "file-broker:9092"
+[kafka.properties]
+"compression.type" = "zstd"
+sasl.password = "HUNTER2"
+linger.ms = 0x1_0
+"socket.keepalive.enable" = true
+[relay]
+stop_timeout = "5s"
+[[outbox]]
+table = "app.outbox"
+topic = "{table}.{type}"
+sweep = "10s"
+in_flight_rows = 1_000
+in_flight_bytes = "1MiB"
+[outbox.columns]
+id = "No"
+key = "order id"
+[[outbox]]
+table = '"Other"'
+in_flight_bytes = 65536
+"#;
+
+/// The least that is complete, so that a test sees its own faults alone.
+const ENOUGH: &[(&str, &str)] = &[
+    ("DATABASE_URL", "postgres://h/db"),
+    ("KAFKA_BROKERS", "b:9092"),
+];
+
+/// Loads with `file` as the configuration file, which the faults call `doorbell.toml`.
+fn load_as(
+    file: &[u8],
+    mut flags: Overrides,
+    env: &[(&str, &str)],
+    needs: Needs,
+) -> Result<Settings, Vec<String>> {
+    let mut config = NamedTempFile::new().expect("a folder for temporary files");
+    config.write_all(file).expect("room for a small file");
+    let path = config.path().display().to_string();
+    flags.global.config = Some(config.path().to_owned());
+    let env = |name: &str| {
+        let (_, value) = env.iter().find(|(known, _)| *known == name)?;
+        Some((*value).to_owned())
+    };
+    Settings::load(flags, &env, needs).map_err(|faults| {
+        let shown = faults.to_string();
+        assert_eq!(
+            shown.lines().count(),
+            faults.iter().count(),
+            "one line each"
+        );
+        shown
+            .lines()
+            .map(|line| line.replace(&path, "doorbell.toml"))
+            .collect()
+    })
+}
+
+fn load(file: &str, env: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+    load_as(file.as_bytes(), Overrides::default(), env, KAFKA)
+}
