@@ -1,2 +1,7 @@
-//! The command `doorbell`: parse, log, call, exit code.
-fn main() {}
+//! The command `doorbell`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    doorbell::app::main()
+}

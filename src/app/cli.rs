@@ -1,0 +1,216 @@
+//! The command line.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{emit, migrate, run, status, telemetry};
+use crate::config::{Faults, GlobalFlags, Needs, OutboxFlags, Overrides, Settings};
+
+/// Carries the rows of a PostgreSQL outbox table to Kafka.
+#[derive(Debug, Parser)]
+#[command(
+    name = "doorbell",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalFlags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the table an outbox: table, trigger, and what a queue needs. Safe to repeat
+    Migrate(Migrate),
+    /// Relay rows until a signal comes: the first one finishes what is in flight, a second one leaves at once
+    Run(Run),
+    /// Say how many rows wait, since when, who leads, and whether the trigger is in place
+    Status(Status),
+    /// Insert one event
+    Emit(Emit),
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    #[command(flatten)]
+    outbox: OutboxFlags,
+    /// Print the SQL and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    outbox: OutboxFlags,
+    /// Give up when PostgreSQL or Kafka does not answer for this long at the start [default: wait]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    start_timeout: Option<std::time::Duration>,
+    /// Log as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Status {
+    #[command(flatten)]
+    outbox: OutboxFlags,
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `emit`'s flags. Its `--topic` is the event's own, so the flags of an outbox's route are not among them.
+#[derive(Debug, Args)]
+struct Emit {
+    /// Insert into this table
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
+    /// Use the column NAME as id, type, payload, created_at, key, topic or headers; may be repeated
+    #[arg(long, value_name = "KEY=NAME")]
+    column: Vec<String>,
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    event: emit::EventFlags,
+}
+
+/// A failure and what the program says with its exit code.
+pub(super) enum Failure {
+    /// The command failed: exit code 1.
+    Failed(anyhow::Error),
+    /// Wrong usage or configuration: exit code 2.
+    Usage(String),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+pub(super) type Outcome = Result<(), Failure>;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => {
+            eprintln!("doorbell: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+        Err(Failure::Usage(text)) => {
+            for line in text.lines() {
+                eprintln!("doorbell: {line}");
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    let global = cli.global;
+    match cli.command {
+        Command::Migrate(args) => {
+            let needs_database = !args.dry_run;
+            migrate::migrate(
+                &settings(global, args.outbox, Command::NO_KAFKA, needs_database)?,
+                args.dry_run,
+            )
+        }
+        Command::Run(args) => {
+            let settings = settings(global, args.outbox, Needs { kafka: true }, true)?;
+            telemetry::init(args.json)?;
+            run::run(settings, args.start_timeout)
+        }
+        Command::Status(args) => status::status(
+            &settings(global, args.outbox, Command::NO_KAFKA, true)?,
+            args.json,
+        ),
+        Command::Emit(args) => {
+            let outbox = OutboxFlags {
+                table: args.table,
+                column: args.column,
+                ..OutboxFlags::default()
+            };
+            emit::emit(
+                &settings(global, outbox, Command::NO_KAFKA, true)?,
+                args.event,
+                args.json,
+            )
+        }
+    }
+}
+
+impl Command {
+    const NO_KAFKA: Needs = Needs { kafka: false };
+}
+
+/// What is configured, or all that is wrong with it.
+fn settings(
+    global: GlobalFlags,
+    outbox: OutboxFlags,
+    needs: Needs,
+    needs_database: bool,
+) -> Result<Settings, Failure> {
+    let env = |name: &str| {
+        let value = std::env::var(name).ok();
+        // SQL can be printed without a database.
+        value.or_else(|| {
+            (name == "DATABASE_URL" && !needs_database).then(|| "postgres://localhost".to_owned())
+        })
+    };
+    Settings::load(Overrides { global, outbox }, &env, needs)
+        .map_err(|faults: Faults| Failure::Usage(faults.to_string()))
+}
+
+/// The error and its causes on one line; a text that repeats the one before is left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    let mut last = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if last.contains(&text) {
+            continue;
+        }
+        let separator = if line.is_empty() { "" } else { ": " };
+        write!(line, "{separator}{text}").expect("writing into a String cannot fail");
+        last = text;
+    }
+    line.replace('\n', " ")
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_stand_on_one_line_and_are_said_once() {
+        let error = anyhow::anyhow!("the cause\nhas two lines")
+            .context("doing it: the cause\nhas two lines")
+            .context("top");
+        assert_eq!(one_line(&error), "top: doing it: the cause has two lines");
+    }
+}

@@ -1,0 +1,10 @@
+//! The command line around the library: arguments, log, signals, exit codes.
+
+mod cli;
+mod emit;
+mod migrate;
+mod run;
+mod status;
+mod telemetry;
+
+pub use cli::main;

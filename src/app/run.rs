@@ -1,0 +1,51 @@
+//! `doorbell run`.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::cli::{Failure, Outcome};
+use crate::config::Settings;
+use crate::relay::{Relay, RelayError};
+
+/// What a shell reports for a program that a second signal ended.
+const LEFT_AT_ONCE: i32 = 130;
+
+/// Relays until a signal comes.
+pub(super) fn run(settings: Settings, start_timeout: Option<Duration>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let relay = Relay::new(settings).start_timeout(start_timeout);
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut relaying = std::pin::pin!(relay.run(stop.clone()));
+        loop {
+            tokio::select! {
+                result = &mut relaying => return result.map_err(failure),
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.is_cancelled() {
+                warn!("second signal: leaving at once; rows in flight stay in the table and may be sent again");
+                std::process::exit(LEFT_AT_ONCE);
+            }
+            info!("stopping: no new rows, those in flight are finished; a second signal leaves at once");
+            stop.cancel();
+        }
+    });
+    // A broker that does not answer may hold a thread of the C library for seconds: it is of no more interest.
+    runtime.shutdown_background();
+    result
+}
+
+fn failure(error: RelayError) -> Failure {
+    match error {
+        RelayError::Config(_) | RelayError::Route(_) => Failure::Usage(error.to_string()),
+        error => error.into(),
+    }
+}

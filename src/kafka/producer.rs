@@ -1,0 +1,161 @@
+//! The producer: idempotent, patient, in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use secrecy::ExposeSecret;
+
+use super::record::{self, BadHeaders};
+use super::reports::{Context, Reports};
+use crate::config::Kafka;
+use crate::event::{Event, OutboxId};
+
+/// librdkafka's own default for `batch.size`.
+pub const DEFAULT_BATCH_SIZE: usize = 1_000_000;
+
+/// Why a record was not taken by the producer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The local queue is full: wait for reports, then send the same record again.
+    #[error("the producer's queue is full")]
+    QueueFull,
+    /// This row can never be sent.
+    #[error("{0}")]
+    Row(String),
+    /// The producer is of no more use.
+    #[error("the producer failed: {0}")]
+    Producer(String),
+}
+
+impl From<BadHeaders> for SendError {
+    fn from(bad: BadHeaders) -> Self {
+        Self::Row(bad.to_string())
+    }
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// How records are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batching {
+    /// Batches of at most so many bytes.
+    UpTo(usize),
+    /// Each record by itself, so that the broker's word on a batch is its word on a record.
+    Alone,
+}
+
+/// Sends rows of one outbox to Kafka.
+pub struct Producer {
+    inner: ThreadedProducer<Context>,
+    outbox: OutboxId,
+}
+
+impl Producer {
+    /// Builds a producer; nothing is contacted yet. Its queue holds what the outbox may have in flight: it is never full before the window is.
+    pub fn new(
+        kafka: &Kafka,
+        outbox: OutboxId,
+        (rows, bytes): (usize, usize),
+        batching: Batching,
+        reports: Arc<Reports>,
+    ) -> Result<Self, ConfigError> {
+        let mut config = client(kafka);
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // Retried without end and in order: an outage of the broker is a stall and nothing else.
+            .set("message.timeout.ms", "0")
+            .set(
+                "queue.buffering.max.messages",
+                (rows * 2).clamp(1_000, 10_000_000).to_string(),
+            )
+            .set(
+                "queue.buffering.max.kbytes",
+                (bytes / 512 + 262_144).clamp(1, 2_147_483_647).to_string(),
+            );
+        if kafka.properties.get("partitioner").is_none() {
+            config.set("partitioner", "murmur2_random");
+        }
+        if ["linger.ms", "queue.buffering.max.ms"]
+            .iter()
+            .all(|name| !kafka.properties.contains_key(*name))
+        {
+            // A burst makes batches by itself; a lone event should not wait for company.
+            config.set("linger.ms", "0");
+        }
+        match batching {
+            Batching::UpTo(bytes) => config.set("batch.size", bytes.to_string()),
+            Batching::Alone => config.set("batch.num.messages", "1"),
+        };
+        let inner = config
+            .create_with_context(Context::new(reports))
+            .map_err(|error| ConfigError(explain(kafka, &error)))?;
+        Ok(Self { inner, outbox })
+    }
+
+    /// Hands a row over, in order. The report will carry `ticket`.
+    pub fn send(&self, topic: &str, event: &Event<'_>, ticket: usize) -> Result<(), SendError> {
+        let record = BaseRecord::<[u8], [u8], usize> {
+            topic,
+            partition: None,
+            payload: event.payload,
+            key: event.key,
+            timestamp: record::timestamp(event.created_at),
+            headers: Some(record::headers(self.outbox, event)?),
+            delivery_opaque: ticket,
+        };
+        self.inner.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => SendError::Row(
+                "it is larger than the producer's message.max.bytes: raise it under [kafka.properties], and max.message.bytes of the topic".into(),
+            ),
+            Some(RDKafkaErrorCode::InvalidTopic | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition) => {
+                SendError::Row(format!("topic {topic}: {error}"))
+            }
+            _ => SendError::Producer(error.to_string()),
+        })
+    }
+
+    /// Whether a broker answers within the time. Blocks.
+    pub fn is_connected(&self, wait: Duration) -> bool {
+        self.inner.client().fetch_cluster_id(wait).is_some()
+    }
+}
+
+/// What every client of ours starts from: the brokers, names, and the user's properties.
+pub(crate) fn client(kafka: &Kafka) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("client.id", "doorbell")
+        .set("socket.keepalive.enable", "true")
+        // Back within a second or two after a broker's restart; the default waits up to ten.
+        .set("reconnect.backoff.max.ms", "1000")
+        // librdkafka's thread for logs: everything goes to the log of the relay.
+        .set("log_level", "6");
+    for (key, value) in &kafka.properties {
+        config.set(key, value.expose_secret());
+    }
+    config
+}
+
+/// librdkafka's word on a configuration quotes values: ours does not.
+fn explain(kafka: &Kafka, error: &KafkaError) -> String {
+    let (key, text) = match error {
+        KafkaError::ClientConfig(_, text, key, _) => (key.clone(), text.clone()),
+        other => ("[kafka.properties]".to_owned(), other.to_string()),
+    };
+    let text = kafka
+        .properties
+        .values()
+        .map(ExposeSecret::expose_secret)
+        .filter(|value| !value.is_empty())
+        .fold(text, |text, value| text.replace(value, "…"));
+    format!("Kafka property {key} cannot be used: {text}; correct it under [kafka.properties]")
+}

@@ -1,0 +1,129 @@
+//! Delivery reports: collected on librdkafka's thread, taken in bulk by whoever deletes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use tokio::sync::Notify;
+use tracing::{debug, info, warn};
+
+/// What came back since the last time it was taken. The numbers are those that the records were sent with.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    /// Kafka has these.
+    pub acknowledged: Vec<usize>,
+    /// These failed.
+    pub failed: Vec<(usize, RDKafkaErrorCode)>,
+    /// The producer declared itself broken.
+    pub fatal: Option<String>,
+}
+
+/// The collector.
+#[derive(Debug, Default)]
+pub struct Reports {
+    delivered: Mutex<Delivered>,
+    arrived: Notify,
+}
+
+impl Reports {
+    /// Waits until there is something to take. Safe to drop while it waits.
+    pub async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Takes all there is.
+    pub fn take(&self) -> Delivered {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Adds something, and wakes whoever waits if there was nothing before: one wake-up serves thousands of reports.
+    fn add(&self, add: impl FnOnce(&mut Delivered)) {
+        let first = {
+            let mut delivered = self.lock();
+            let first = delivered.acknowledged.is_empty() && delivered.failed.is_empty();
+            add(&mut delivered);
+            first || delivered.fatal.is_some()
+        };
+        if first {
+            self.arrived.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Delivered> {
+        // The lists are whole at each moment, even after a panic elsewhere.
+        self.delivered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What librdkafka calls.
+pub(crate) struct Context {
+    pub(crate) reports: Arc<Reports>,
+    away: AtomicBool,
+}
+
+impl Context {
+    pub(crate) fn new(reports: Arc<Reports>) -> Self {
+        Self {
+            reports,
+            away: AtomicBool::new(false),
+        }
+    }
+}
+
+impl ClientContext for Context {
+    /// librdkafka says the same thing again and again, at every level: it is there for whoever asks for it.
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(target: "librdkafka", facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => {
+                self.reports.add(|delivered| {
+                    delivered.fatal.get_or_insert_with(|| reason.to_owned());
+                });
+            }
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SSL,
+            ) => {
+                if !self.away.swap(true, Ordering::Relaxed) {
+                    warn!(
+                        error = reason,
+                        "Kafka cannot be reached: rows wait in the table"
+                    );
+                }
+            }
+            _ => debug!(target: "librdkafka", error = reason, "{error}"),
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        match result {
+            Ok(_) => {
+                if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+                    info!("Kafka answers again");
+                }
+                self.reports
+                    .add(|delivered| delivered.acknowledged.push(ticket));
+            }
+            Err((error, _)) => {
+                let code = error
+                    .rdkafka_error_code()
+                    .unwrap_or(RDKafkaErrorCode::Unknown);
+                self.reports
+                    .add(|delivered| delivered.failed.push((ticket, code)));
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The lock that makes one relay the leader of an outbox, and the deletes, which run on the session that holds it: a deposed leader
+//! cannot delete.
+
+use std::time::Duration;
+
+use sqlx::Row;
+
+use super::error::{Error, Result};
+use super::session::Session;
+use super::table::Table;
+
+/// The class of the leader's advisory lock: the bytes of "door". The second half of the key is the table's oid, wrapped to 32 bits.
+pub(super) const LEADER_CLASS: i32 = 0x646f_6f72;
+
+/// How long a standby waits for the lock at once. While it waits it pins xmin, so not for ever.
+const STANDBY_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a delete waits for a user's lock on a row. Well under PostgreSQL's `deadlock_timeout` (1 s): a deadlock with a user is
+/// resolved by our giving up, never by the user's transaction being chosen as the victim.
+const LEADER_SETTINGS: &str = "SET lock_timeout = '50ms'; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
+    SET enable_mergejoin = off; SET jit = off; SET synchronous_commit = off";
+
+/// A session that asks for the lock.
+pub struct Candidate {
+    session: Session,
+}
+
+impl Candidate {
+    /// Takes a session over.
+    pub async fn new(mut session: Session) -> Result<Self> {
+        session.settle_in().await?;
+        Ok(Self { session })
+    }
+
+    /// Takes the lock if it is free.
+    pub async fn try_lead(&mut self, table: &Table) -> Result<bool> {
+        let row = self
+            .session
+            .one("SELECT pg_catalog.pg_try_advisory_lock($1, $2)", |q| {
+                q.bind(LEADER_CLASS).bind(table.oid as i32)
+            })
+            .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Waits for the lock for a bounded time; `false`: not yet.
+    pub async fn wait(&mut self, table: &Table) -> Result<bool> {
+        let (class, key) = (LEADER_CLASS, table.oid as i32);
+        let seconds = STANDBY_WAIT.as_secs().to_string();
+        let row = self
+            .session
+            .one_within(
+                STANDBY_WAIT * 2,
+                "SELECT doorbell.lock_within($1, $2, ($3 || ' s')::interval)",
+                |q| q.bind(class).bind(key).bind(seconds),
+            )
+            .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Becomes the leader. Only for whoever was granted the lock.
+    pub async fn lead(mut self, table: &Table) -> Result<Leader> {
+        self.session.batch(LEADER_SETTINGS).await?;
+        Ok(Leader {
+            session: self.session,
+            statements: Statements::of(table),
+        })
+    }
+
+    /// The server's process for this session.
+    pub fn pid(&self) -> i32 {
+        self.session.pid()
+    }
+}
+
+/// The session that holds the lock.
+pub struct Leader {
+    session: Session,
+    statements: Statements,
+}
+
+struct Statements {
+    delete: String,
+    delete_unlocked: String,
+    still_there: String,
+}
+
+impl Statements {
+    fn of(table: &Table) -> Self {
+        let (id, created_at, table) = (&table.columns.id, &table.columns.created_at, &table.quoted);
+        Self {
+            delete: format!(
+                "DELETE FROM {table} o USING (SELECT low, high, CASE WHEN until = 9223372036854775807 THEN 'infinity' ELSE \
+                 '2000-01-01 00:00:00+00'::timestamptz + until * interval '1 microsecond' END AS until \
+                 FROM ROWS FROM (unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::bigint[])) AS u (low, high, until)) r \
+                 WHERE o.{id} >= r.low AND o.{id} <= r.high AND o.{created_at} <= r.until"
+            ),
+            delete_unlocked: format!(
+                "DELETE FROM {table} o USING (SELECT {id} AS id FROM {table} WHERE {id} = ANY ($1) FOR UPDATE SKIP LOCKED) s \
+                 WHERE o.{id} = s.id"
+            ),
+            still_there: format!("SELECT {id} FROM {table} WHERE {id} = ANY ($1)"),
+        }
+    }
+}
+
+/// A row that Kafka has: its id, and when it was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sent {
+    /// The row's id.
+    pub id: i64,
+    /// Microseconds since the Unix epoch, as it was when the row was fetched.
+    pub created_at: i64,
+}
+
+/// A run of consecutive ids to delete. Ids that were never fetched are in no run: one of them may be a row that commits late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The first id.
+    pub low: i64,
+    /// The last id.
+    pub high: i64,
+    /// The latest creation among its rows. A row that came later under one of these ids (after TRUNCATE ... RESTART IDENTITY) is another one.
+    pub until: i64,
+}
+
+/// What became of the rows of a delete.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Rows that went.
+    pub rows: u64,
+    /// Rows that a user holds locked: to be deleted later.
+    pub locked: Vec<i64>,
+}
+
+impl Leader {
+    /// Deletes rows; `sent` gets sorted. Rows that a user has locked are left out, all others go.
+    pub async fn delete(&mut self, sent: &mut [Sent], consecutive: bool) -> Result<Deleted> {
+        sent.sort_unstable();
+        let runs = runs(sent, consecutive);
+        let low: Vec<i64> = runs.iter().map(|run| run.low).collect();
+        let high: Vec<i64> = runs.iter().map(|run| run.high).collect();
+        let until: Vec<i64> = runs.iter().map(|run| since_2000(run.until)).collect();
+        match self
+            .session
+            .run(&self.statements.delete, |q| {
+                q.bind(low).bind(high).bind(until)
+            })
+            .await
+        {
+            Ok(rows) => Ok(Deleted {
+                rows,
+                locked: Vec::new(),
+            }),
+            Err(error) if error.is_lock_timeout() => {
+                self.delete_unlocked(sent.iter().map(|row| row.id).collect())
+                    .await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes those of the rows that nobody else has locked.
+    pub async fn delete_unlocked(&mut self, ids: Vec<i64>) -> Result<Deleted> {
+        let deleted = match self
+            .session
+            .run(&self.statements.delete_unlocked, |q| q.bind(ids.clone()))
+            .await
+        {
+            // somebody locks the whole table
+            Err(error) if error.is_lock_timeout() => {
+                return Ok(Deleted {
+                    rows: 0,
+                    locked: ids,
+                });
+            }
+            other => other?,
+        };
+        let left = self
+            .session
+            .all(&self.statements.still_there, |q| q.bind(ids))
+            .await?;
+        Ok(Deleted {
+            rows: deleted,
+            locked: left
+                .iter()
+                .map(|row| row.try_get(0))
+                .collect::<std::result::Result<_, _>>()?,
+        })
+    }
+
+    /// Waits until the session is lost, and with it the lock. Safe to drop while it waits.
+    pub async fn deposed(&mut self) -> Error {
+        loop {
+            if let Err(error) = self.session.notified().await {
+                return error;
+            }
+        }
+    }
+
+    /// Proves that the session is alive.
+    pub async fn ping(&mut self) -> Result<()> {
+        self.session.ping().await
+    }
+
+    /// The server's process for this session.
+    pub fn pid(&self) -> i32 {
+        self.session.pid()
+    }
+}
+
+/// PostgreSQL's microseconds; the year 2000 for what is older, which as an upper bound is as good.
+fn since_2000(unix: i64) -> i64 {
+    const EPOCH_2000: i64 = 946_684_800_000_000;
+    if unix == i64::MAX {
+        unix
+    } else {
+        unix.saturating_sub(EPOCH_2000).max(0)
+    }
+}
+
+/// Joins sorted rows with consecutive ids, or makes each a run of its own where an id may belong to two rows.
+fn runs(sent: &[Sent], consecutive: bool) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for row in sent {
+        match runs.last_mut() {
+            Some(run) if consecutive && run.high.checked_add(1) == Some(row.id) => {
+                run.high = row.id;
+                run.until = run.until.max(row.created_at);
+            }
+            _ => runs.push(Run {
+                low: row.id,
+                high: row.id,
+                until: row.created_at,
+            }),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(rows: &[(i64, i64)]) -> Vec<Sent> {
+        rows.iter()
+            .map(|&(id, created_at)| Sent { id, created_at })
+            .collect()
+    }
+
+    #[test]
+    fn runs_hold_fetched_ids_only_and_the_latest_time() {
+        let rows = sent(&[(1, 10), (2, 30), (3, 20), (5, 10), (i64::MAX, 1)]);
+        let run = |low, high, until| Run { low, high, until };
+        assert_eq!(
+            runs(&rows, true),
+            [run(1, 3, 30), run(5, 5, 10), run(i64::MAX, i64::MAX, 1)]
+        );
+        assert_eq!(runs(&rows, false).len(), 5);
+        assert_eq!(runs(&[], true), []);
+    }
+
+    #[test]
+    fn times_before_2000_and_infinity_stay_usable_bounds() {
+        assert_eq!(since_2000(i64::MAX), i64::MAX);
+        assert_eq!(since_2000(i64::MIN), 0);
+        assert_eq!(since_2000(946_684_800_000_001), 1);
+    }
+}

@@ -1,0 +1,31 @@
+//! The only place with SQL.
+//!
+//! | file | what |
+//! |---|---|
+//! | `session` | a connection: found among hosts, set up, watched |
+//! | `table` | what the table offers, and what its columns are mapped to |
+//! | `outbox` | fetch |
+//! | `leader` | the leader's lock, and the deletes on its session |
+//! | `bell` | the notifications |
+//! | `schema`, `status`, `emit` | what the commands ask |
+//! | `error` | failures, told apart by what can be done |
+
+mod bell;
+mod emit;
+mod error;
+mod leader;
+mod outbox;
+mod schema;
+mod session;
+mod status;
+mod table;
+
+pub use bell::Bell;
+pub use emit::{NewEvent, emit};
+pub use error::{Error, Result};
+pub use leader::{Candidate, Deleted, Leader, Sent};
+pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader};
+pub use schema::{migrate, migration};
+pub use session::{Server, Session};
+pub use status::{Holder, Status, status};
+pub use table::{Table, Trigger};

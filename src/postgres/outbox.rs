@@ -1,0 +1,271 @@
+//! Reading an outbox: the statements are built once from its columns, and give batches that borrow from the wire's buffer.
+
+use sqlx::postgres::{PgRow, PgValueFormat};
+use sqlx::{Row, ValueRef};
+
+use super::error::{Error, Result};
+use super::session::Session;
+use super::table::Table;
+use crate::event::Event;
+
+/// PostgreSQL counts microseconds from 2000-01-01.
+const EPOCH_2000: i64 = 946_684_800_000_000;
+
+/// How many ids a look below the cursor takes at once.
+pub const LOOK_PAGE: usize = 10_000;
+
+/// The plans must not depend on statistics: a table that was empty a moment ago would be scanned whole for each batch.
+const READER_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0";
+
+/// The session that fetches, and its statements.
+pub struct Reader {
+    session: Session,
+    fetch: String,
+    fetch_with_gaps: String,
+    ids_below: String,
+    relations: Vec<i64>,
+    table: String,
+}
+
+/// What to fetch.
+#[derive(Debug, Clone)]
+pub struct Ask<'a> {
+    /// Rows above this id.
+    pub after: i64,
+    /// Closed ranges of ids to look into as well, ascending, all at or below `after`.
+    pub gaps: &'a [(i64, i64)],
+    /// At most so many rows.
+    pub rows: usize,
+    /// No further row once so many bytes are reached; one row goes in any case.
+    pub bytes: usize,
+}
+
+/// A batch of rows in the order of their ids.
+pub struct Batch {
+    rows: Vec<(Head, PgRow)>,
+}
+
+/// What the bookkeeping needs of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The row's id.
+    pub id: i64,
+    /// Microseconds since the Unix epoch.
+    pub created_at: i64,
+    /// Bytes of payload, key and headers.
+    pub bytes: usize,
+}
+
+impl Reader {
+    /// Takes a session over for fetching.
+    pub async fn new(mut session: Session, table: &Table) -> Result<Self> {
+        session.batch(READER_SETTINGS).await?;
+        let (fetch, fetch_with_gaps) = fetch_statements(table);
+        Ok(Self {
+            session,
+            fetch,
+            fetch_with_gaps,
+            ids_below: format!(
+                "SELECT {id}, {created_at} FROM {table} WHERE {id} > $1 AND {id} <= $2 ORDER BY {id} LIMIT {LOOK_PAGE}",
+                id = table.columns.id,
+                created_at = table.columns.created_at,
+                table = table.quoted,
+            ),
+            relations: table.relations.iter().map(|oid| i64::from(*oid)).collect(),
+            table: table.quoted.clone(),
+        })
+    }
+
+    /// Fetches in one statement, whose snapshot begins with the call.
+    pub async fn fetch(&mut self, ask: &Ask<'_>) -> Result<Batch> {
+        let (rows, bytes) = (clamp(ask.rows), clamp(ask.bytes));
+        let rows = if ask.gaps.is_empty() {
+            self.session
+                .all(&self.fetch, |q| q.bind(ask.after).bind(rows).bind(bytes))
+                .await?
+        } else {
+            let (low, high): (Vec<i64>, Vec<i64>) = ask.gaps.iter().copied().unzip();
+            self.session
+                .all(&self.fetch_with_gaps, |q| {
+                    q.bind(ask.after)
+                        .bind(rows)
+                        .bind(bytes)
+                        .bind(low)
+                        .bind(high)
+                })
+                .await?
+        };
+        Batch::read(rows)
+    }
+
+    /// One page of the ids in `(after, until]` with their times of creation, ascending; reads no payload.
+    pub async fn ids(&mut self, after: i64, until: i64) -> Result<Vec<(i64, i64)>> {
+        let rows = self
+            .session
+            .all(&self.ids_below, |q| q.bind(after).bind(until))
+            .await?;
+        rows.iter()
+            .map(|row| Ok((int(row, 0)?, time(row, 1)?)))
+            .collect()
+    }
+
+    /// The transactions that may own an id which is not visible: whoever inserts holds this lock from before it draws the id until
+    /// after its commit is visible. `ours` are our own sessions' processes.
+    pub async fn writers(&mut self, ours: &[i32]) -> Result<Vec<String>> {
+        const WRITERS: &str = "SELECT l.virtualtransaction FROM pg_catalog.pg_locks l \
+            WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted \
+            AND l.relation = ANY ($1::bigint[]::oid[]) AND (l.pid IS NULL OR l.pid <> ALL ($2::int[])) \
+            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())";
+        let (relations, ours) = (self.relations.clone(), ours.to_vec());
+        let rows = self
+            .session
+            .all(WRITERS, |q| q.bind(relations).bind(ours))
+            .await?;
+        rows.iter()
+            .map(|row| row.try_get(0).map_err(Error::from))
+            .collect()
+    }
+
+    /// The oid that the outbox's name stands for now; `None` where the table is gone.
+    pub async fn current_oid(&mut self) -> Result<Option<u32>> {
+        let name = self.table.clone();
+        let row = self
+            .session
+            .one("SELECT pg_catalog.to_regclass($1)::oid::bigint", |q| {
+                q.bind(name)
+            })
+            .await?;
+        Ok(row.try_get::<Option<i64>, _>(0)?.map(|oid| oid as u32))
+    }
+
+    /// The server's process for this session.
+    pub fn pid(&self) -> i32 {
+        self.session.pid()
+    }
+}
+
+/// The two forms of the fetch: rows above a cursor, and the same after a look into gaps.
+///
+/// A running sum of the sizes cuts the batch at the server, before it is sent. The sizes of text and bytea are known without
+/// reading them from TOAST. Those of json and jsonb are not: their text is built to be measured, so rows behind the cut are
+/// read in vain; the relay's ask for rows follows the sizes it met, which bounds that.
+fn fetch_statements(table: &Table) -> (String, String) {
+    let c = &table.columns;
+    let inner = format!(
+        "SELECT {id} AS id, {created_at} AS created_at, {event_type} AS type, {payload} AS payload, {key} AS key, {topic} AS topic, \
+         {headers} AS headers FROM {from}",
+        id = c.id,
+        created_at = c.created_at,
+        event_type = c.event_type,
+        payload = c.payload,
+        key = c.key,
+        topic = c.topic,
+        headers = c.headers,
+        from = table.quoted,
+    );
+    let above = format!("{inner} WHERE {id} > $1 ORDER BY {id} LIMIT $2", id = c.id);
+    let within = format!(
+        "SELECT o.* FROM ROWS FROM (unnest($4::bigint[]), unnest($5::bigint[])) AS g (low, high) \
+         CROSS JOIN LATERAL ({inner} WHERE {id} >= g.low AND {id} <= g.high ORDER BY {id} LIMIT $2) o LIMIT $2",
+        id = c.id
+    );
+    let cut = |rows: &str| {
+        format!(
+            "SELECT id, created_at, type, payload, key, topic, headers FROM (SELECT b.*, sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS before \
+             FROM (SELECT r.*, coalesce(octet_length(payload), 0)::bigint + coalesce(octet_length(key), 0) + coalesce(octet_length(headers), 0) AS size \
+             FROM ({rows}) r) b) c WHERE before < $3 LIMIT $2"
+        )
+    };
+    (cut(&above), cut(&format!("({within}) UNION ALL ({above})")))
+}
+
+impl Batch {
+    /// Reads every row once, so that a surprise of the wire is an error here and not a panic later; and puts them in order.
+    /// They come in order, but SQL promises that only where it is asked to sort, which would cost a copy of each payload.
+    fn read(rows: Vec<PgRow>) -> Result<Self> {
+        let head = |row: PgRow| -> Result<(Head, PgRow)> {
+            let event = read(&row)?;
+            let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+            let head = Head {
+                id: event.id,
+                created_at: event.created_at,
+                bytes: length(event.payload) + length(event.key) + length(event.headers),
+            };
+            Ok((head, row))
+        };
+        let mut rows: Vec<_> = rows.into_iter().map(head).collect::<Result<_>>()?;
+        if !rows.is_sorted_by_key(|(head, _)| head.id) {
+            rows.sort_by_key(|(head, _)| head.id);
+        }
+        Ok(Self { rows })
+    }
+
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// What the bookkeeping needs, row by row.
+    pub fn heads(&self) -> impl Iterator<Item = &Head> {
+        self.rows.iter().map(|(head, _)| head)
+    }
+
+    /// The rows, as events.
+    pub fn events(&self) -> impl Iterator<Item = Result<Event<'_>>> {
+        self.rows.iter().map(|(_, row)| read(row))
+    }
+
+    /// Keeps the rows for which the test holds.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Head) -> bool) {
+        self.rows.retain(|(head, _)| keep(head));
+    }
+}
+
+fn read(row: &PgRow) -> Result<Event<'_>> {
+    Ok(Event {
+        id: int(row, 0)?,
+        created_at: time(row, 1)?,
+        event_type: bytes(row, 2)?.unwrap_or_default(),
+        payload: bytes(row, 3)?,
+        key: bytes(row, 4)?,
+        topic: bytes(row, 5)?,
+        headers: bytes(row, 6)?,
+    })
+}
+
+fn bytes(row: &PgRow, index: usize) -> Result<Option<&[u8]>> {
+    let value = row.try_get_raw(index)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    if value.format() != PgValueFormat::Binary {
+        return Err(Error::Lost(
+            "the server answered in text where binary was asked".into(),
+        ));
+    }
+    value
+        .as_bytes()
+        .map(Some)
+        .map_err(|error| Error::Lost(error.to_string()))
+}
+
+fn int(row: &PgRow, index: usize) -> Result<i64> {
+    bytes(row, index)?
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(i64::from_be_bytes)
+        .ok_or_else(|| Error::Lost(format!("column {index} is not 8 bytes")))
+}
+
+/// Microseconds since the Unix epoch; an infinite time stays the largest or the smallest number.
+fn time(row: &PgRow, index: usize) -> Result<i64> {
+    int(row, index).map(|since_2000| since_2000.saturating_add(EPOCH_2000))
+}
+
+fn clamp(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,301 @@
+//! A connection of our own: found, set up, and watched.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgQueryResult, PgRow,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+use tokio::time::timeout;
+
+use super::error::{Error, Result};
+use crate::config::DatabaseUrl;
+
+/// A statement that takes longer has lost its server. Everything we ask is answered in milliseconds; a fetch of very large rows
+/// from a slow disk may take seconds.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(30);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The oldest server that has what we use (`CREATE OR REPLACE TRIGGER`, `client_connection_check_interval`).
+const OLDEST_SERVER: i32 = 140_000;
+
+/// What each session sets for itself, whatever the role or the database prescribe. A session of ours is idle for hours and must stay;
+/// and the *server* has to notice within about ten seconds that a machine vanished, since its session holds the leader's lock.
+const SESSION_SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+    SET idle_session_timeout = 0; SET client_connection_check_interval = '5s'; \
+    SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; SET tcp_user_timeout = 10000; \
+    SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; SET row_security = off";
+
+/// A server that takes writes, found among the hosts of the URL.
+#[derive(Clone)]
+pub struct Server {
+    options: PgConnectOptions,
+    shown: String,
+    version: i32,
+}
+
+impl Server {
+    /// Tries the hosts in turn; the first that is not in recovery is it.
+    pub async fn find(url: &DatabaseUrl) -> Result<Self> {
+        let mut last = Error::refused(
+            "DATABASE_URL names no host",
+            "write postgres://user@host:5432/database",
+        );
+        for host in url.per_host() {
+            match Self::probe(&host).await {
+                Ok(server) => return Ok(server),
+                // A standby beside a primary that is down: the primary's absence is the news.
+                Err(error) if matches!(last, Error::Away { .. }) && error.is_permanent() => {}
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn probe(url: &SecretString) -> Result<Self> {
+        let options: PgConnectOptions = url
+            .expose_secret()
+            .parse::<PgConnectOptions>()
+            .map_err(|_| {
+                Error::refused(
+                    "DATABASE_URL cannot be read",
+                    "write postgres://user@host:5432/database",
+                )
+            })?
+            .disable_statement_logging();
+        let shown = format!("{}:{}", options.get_host(), options.get_port());
+        let away = |reason: String| Error::Away {
+            server: shown.clone(),
+            reason,
+        };
+        let attempt = timeout(CONNECT_DEADLINE, PgConnection::connect_with(&options)).await;
+        let mut connection = match attempt {
+            Err(_) => {
+                return Err(away(format!(
+                    "no answer within {} s",
+                    CONNECT_DEADLINE.as_secs()
+                )));
+            }
+            Ok(Err(error)) => return Err(connect_error(error, &shown)),
+            Ok(Ok(connection)) => connection,
+        };
+        let row = timeout(
+            CONNECT_DEADLINE,
+            connection.fetch_one("SELECT pg_catalog.current_setting('server_version_num')::int, pg_catalog.pg_is_in_recovery()"),
+        )
+        .await
+        .map_err(|_| away("no answer to the first statement".into()))??;
+        let (version, standby): (i32, bool) = (row.try_get(0)?, row.try_get(1)?);
+        connection.close().await.ok();
+        if version < OLDEST_SERVER {
+            return Err(Error::refused(
+                format!("PostgreSQL {shown} is version {}", version / 10_000),
+                "Doorbell needs PostgreSQL 14 or newer",
+            ));
+        }
+        if standby {
+            return Err(Error::refused(
+                format!("PostgreSQL {shown} is a standby server (in recovery)"),
+                "name the primary in DATABASE_URL, or several hosts",
+            ));
+        }
+        Ok(Self {
+            options,
+            shown,
+            version,
+        })
+    }
+
+    /// `host:port`.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+}
+
+/// Failures of the connect phase that no waiting cures are told apart from those that pass.
+fn connect_error(error: sqlx::Error, shown: &str) -> Error {
+    let text = error.to_string();
+    match error {
+        sqlx::Error::Io(ref io)
+            if text.contains("failed to lookup address")
+                || text.contains("Name or service not known") =>
+        {
+            Error::refused(
+                format!("the host of PostgreSQL {shown} cannot be resolved: {io}"),
+                "check the host in DATABASE_URL",
+            )
+        }
+        sqlx::Error::Tls(_) => Error::refused(
+            format!("TLS with PostgreSQL {shown} failed: {text}"),
+            "check sslmode and the certificates",
+        ),
+        sqlx::Error::Configuration(_) => Error::refused(
+            format!("DATABASE_URL cannot be used: {text}"),
+            "check its parameters",
+        ),
+        sqlx::Error::Database(_) => match Error::from(error) {
+            Error::Lost(reason) => Error::Away {
+                server: shown.to_owned(),
+                reason,
+            },
+            Error::Statement { code, message } if code == "53300" => Error::Away {
+                server: shown.to_owned(),
+                reason: message,
+            },
+            other => other,
+        },
+        _ => Error::Away {
+            server: shown.to_owned(),
+            reason: text,
+        },
+    }
+}
+
+/// One connection. It is a listener, because only a listener can wait for what the server says unasked: a notification, or its end.
+pub struct Session {
+    inner: PgListener,
+    pid: i32,
+    version: i32,
+}
+
+impl Session {
+    /// Opens a connection that says in `pg_stat_activity` what it is for.
+    pub async fn open(server: &Server, purpose: &str) -> Result<Self> {
+        let options = server.options.clone().application_name(&format!(
+            "doorbell {} {purpose} {}",
+            env!("CARGO_PKG_VERSION"),
+            std::process::id()
+        ));
+        // A pool of one: the listener wants a pool, and a shared one would get the session back with its locks.
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(CONNECT_DEADLINE)
+            .connect_lazy_with(options);
+        let mut inner = PgListener::connect_with(&pool)
+            .await
+            .map_err(|error| connect_error(error, &server.shown))?;
+        inner.eager_reconnect(false);
+        inner.ignore_pool_close_event(true);
+        let mut session = Self {
+            inner,
+            pid: 0,
+            version: server.version,
+        };
+        session.pid = session
+            .one("SELECT pg_catalog.pg_backend_pid()", |q| q)
+            .await?
+            .try_get(0)?;
+        Ok(session)
+    }
+
+    /// Sets the session up to stay for long. Not part of opening it: behind a pooler the settings would stay on somebody else's session.
+    pub async fn settle_in(&mut self) -> Result<()> {
+        self.batch(SESSION_SETTINGS).await?;
+        if self.version >= 170_000 {
+            self.batch("SET transaction_timeout = 0").await?;
+        }
+        Ok(())
+    }
+
+    /// The server's process for this session.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Runs statements without parameters; several at once make one transaction.
+    pub async fn batch(&mut self, sql: &str) -> Result<()> {
+        self.batch_within(STATEMENT_DEADLINE, sql).await
+    }
+
+    /// The same for statements that may wait.
+    pub async fn batch_within(&mut self, deadline: Duration, sql: &str) -> Result<()> {
+        let work = self.inner.execute(sqlx::raw_sql(AssertSqlSafe(sql)));
+        within(deadline, work).await.map(drop)
+    }
+
+    /// Runs a prepared statement and counts the rows it touched.
+    pub async fn run(
+        &mut self,
+        sql: &str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+    ) -> Result<u64> {
+        let work = self.inner.execute(bind(sqlx::query(AssertSqlSafe(sql))));
+        let result: PgQueryResult = within(STATEMENT_DEADLINE, work).await?;
+        Ok(result.rows_affected())
+    }
+
+    /// Runs a prepared statement and takes all of its rows.
+    pub async fn all(
+        &mut self,
+        sql: &str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+    ) -> Result<Vec<PgRow>> {
+        let work = self.inner.fetch_all(bind(sqlx::query(AssertSqlSafe(sql))));
+        within(STATEMENT_DEADLINE, work).await
+    }
+
+    /// Runs a prepared statement that gives one row.
+    pub async fn one(
+        &mut self,
+        sql: &str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+    ) -> Result<PgRow> {
+        self.one_within(STATEMENT_DEADLINE, sql, bind).await
+    }
+
+    /// The same for a statement that waits on purpose.
+    pub async fn one_within(
+        &mut self,
+        deadline: Duration,
+        sql: &str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+    ) -> Result<PgRow> {
+        let work = self.inner.fetch_one(bind(sqlx::query(AssertSqlSafe(sql))));
+        within(deadline, work).await
+    }
+
+    /// Proves that the server still answers.
+    pub async fn ping(&mut self) -> Result<()> {
+        self.batch("SELECT").await
+    }
+
+    /// Subscribes to a channel.
+    pub async fn listen(&mut self, channel: &str) -> Result<()> {
+        within(STATEMENT_DEADLINE, self.inner.listen(channel)).await
+    }
+
+    /// Waits for a notification. Safe to drop while it waits.
+    ///
+    /// The library underneath would build a lost connection anew, without its locks; here any loss is an error, and the session is done.
+    pub async fn notified(&mut self) -> Result<()> {
+        match self.inner.try_recv().await {
+            Ok(Some(_)) => {
+                // One look serves all that came together.
+                while self.inner.next_buffered().is_some() {}
+                Ok(())
+            }
+            Ok(None) => Err(Error::Lost("the server closed it".into())),
+            Err(error) => Err(Error::Lost(error.to_string())),
+        }
+    }
+}
+
+/// A prepared statement that waits for its parameters.
+pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
+
+async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = std::result::Result<T, sqlx::Error>>,
+) -> Result<T> {
+    match timeout(deadline, work).await {
+        Ok(result) => result.map_err(Error::from),
+        Err(_) => Err(Error::Lost(format!(
+            "no answer within {} s",
+            deadline.as_secs()
+        ))),
+    }
+}

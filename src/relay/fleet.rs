@@ -1,0 +1,74 @@
+//! Many outboxes in one process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
+
+use super::run::{OutboxRelay, RelayError};
+use super::shared::Counters;
+use crate::config::Settings;
+
+/// Relays the outboxes of a configuration.
+///
+/// ```no_run
+/// # async fn embed(settings: doorbell::config::Settings) -> Result<(), doorbell::relay::RelayError> {
+/// let stop = tokio_util::sync::CancellationToken::new();
+/// doorbell::relay::Relay::new(settings).run(stop).await
+/// # }
+/// ```
+pub struct Relay {
+    settings: Settings,
+    start_timeout: Option<Duration>,
+}
+
+impl Relay {
+    /// Nothing is opened yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            start_timeout: None,
+        }
+    }
+
+    /// Gives up when PostgreSQL or Kafka cannot be reached for so long at the start. Without it, it waits.
+    pub fn start_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// Relays until `stop`: then no new row is fetched, and those in flight are settled.
+    ///
+    /// # Errors
+    /// At the start: what no waiting cures. At the end: rows whose fate was unknown when the time for stopping was over.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
+        let settings = Arc::new(self.settings);
+        let start_by = self.start_timeout.map(|timeout| Instant::now() + timeout);
+        let mut relays = JoinSet::new();
+        for outbox in &settings.outboxes {
+            let span = info_span!("outbox", outbox = %outbox.table);
+            let counters = Arc::new(Counters::default());
+            let relay = OutboxRelay::new(
+                Arc::clone(&settings),
+                outbox.clone(),
+                stop.clone(),
+                start_by,
+                counters,
+            );
+            relays.spawn(relay.run().instrument(span));
+        }
+        let mut result = Ok(());
+        while let Some(joined) = relays.join_next().await {
+            let ended = joined.unwrap_or_else(|panic| Err(RelayError::Defect(panic.to_string())));
+            if ended.is_err() && result.is_ok() {
+                result = ended;
+                // One that cannot work ends the process: half a fleet that looks alive helps nobody.
+                stop.cancel();
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,329 @@
+//! The life of one outbox's relay: connect, stand by, lead, and start over when something is lost.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::backoff::Backoff;
+use super::shared::{Counters, Ending, Memory};
+use super::term::{Outcome, Sessions, Term};
+use crate::config::{Kafka, Outbox, Settings, check_topic};
+use crate::kafka::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, Reports, Topics};
+use crate::postgres::{Bell, Candidate, Error, Reader, Server, Session, Table, Trigger};
+
+/// How long a broker may take to answer before it counts as away.
+const KAFKA_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A producer that fails at once would be built again and again.
+const PRODUCER_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a relay gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// PostgreSQL refuses, or stayed away longer than it was waited for.
+    #[error(transparent)]
+    Postgres(#[from] Error),
+    /// The configuration for Kafka cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The name of the table stands for another table now, or for none.
+    #[error("the table was dropped or replaced")]
+    TableChanged,
+    /// What is configured does not fit the table.
+    #[error("{0}")]
+    Route(String),
+    /// Kafka stayed away longer than it was waited for.
+    #[error(
+        "Kafka at {0} does not answer; check kafka.brokers, and that the broker's advertised.listeners can be reached from here"
+    )]
+    KafkaAway(String),
+    /// A task of the relay panicked.
+    #[error("a task of the relay failed: {0}; this is a defect of Doorbell")]
+    Defect(String),
+    /// The stop came with rows in flight, and its time ran out.
+    #[error(
+        "{0} rows in flight were not settled in time; they are still in the table and will be sent again"
+    )]
+    Unsettled(usize),
+}
+
+impl RelayError {
+    /// Whether waiting cannot help.
+    fn is_permanent(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.is_permanent(),
+            Self::Config(_) | Self::Route(_) | Self::Unsettled(_) | Self::Defect(_) => true,
+            Self::KafkaAway(_) | Self::TableChanged => false,
+        }
+    }
+}
+
+/// One outbox and what its relay needs.
+pub(crate) struct OutboxRelay {
+    settings: Arc<Settings>,
+    outbox: Outbox,
+    stop: CancellationToken,
+    start_by: Option<Instant>,
+    counters: Arc<Counters>,
+    memory: Arc<Mutex<Memory>>,
+    topics: Arc<tokio::sync::Mutex<Topics>>,
+    /// It has led or stood by once: from then on it waits, whatever happens.
+    started: bool,
+    /// The last trouble that was told: each is told once.
+    told: Option<String>,
+}
+
+/// A relay that may lead now.
+struct Ready {
+    table: Table,
+    sessions: Sessions,
+}
+
+impl OutboxRelay {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        outbox: Outbox,
+        stop: CancellationToken,
+        start_by: Option<Instant>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let batch_size = configured_batch_size(&settings.kafka);
+        let topics = Topics::new(settings.kafka.clone());
+        Self {
+            settings,
+            outbox,
+            stop,
+            start_by,
+            counters,
+            memory: Arc::new(Mutex::new(Memory {
+                batch_size,
+                ..Memory::default()
+            })),
+            topics: Arc::new(tokio::sync::Mutex::new(topics)),
+            started: false,
+            told: None,
+        }
+    }
+
+    /// Relays until it is stopped. Errors only at the start, for what waiting cannot cure, and for a stop that did not end in time.
+    pub(crate) async fn run(mut self) -> Result<(), RelayError> {
+        let mut backoff = Backoff::default();
+        while !self.stop.is_cancelled() {
+            let begun = Instant::now();
+            let error = match self.live().await {
+                Ok(()) => return Ok(()),
+                Err(error @ RelayError::Unsettled(_)) => return Err(error),
+                Err(error) => error,
+            };
+            if !self.started
+                && (error.is_permanent() || self.start_by.is_some_and(|by| Instant::now() >= by))
+            {
+                return Err(error);
+            }
+            if begun.elapsed() > Duration::from_secs(10) {
+                backoff.reset();
+            }
+            self.tell(&error);
+            let wait = backoff.next();
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, error: &RelayError) {
+        let text = error.to_string();
+        if self.told.as_ref() != Some(&text) {
+            warn!(
+                error = text,
+                "waiting: rows stay in the table, and the relay goes on by itself"
+            );
+            self.told = Some(text);
+        }
+    }
+
+    /// From connecting to the loss of something; `Ok` when it was stopped.
+    async fn live(&mut self) -> Result<(), RelayError> {
+        let stop = self.stop.clone();
+        let ready = tokio::select! {
+            ready = self.get_ready() => ready?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let Ready {
+            table,
+            mut sessions,
+        } = ready;
+        loop {
+            let Outcome {
+                ending,
+                sessions: left,
+                unsettled,
+            } = self.term(&table)?.run(sessions).await;
+            match ending {
+                Ending::Stopped if unsettled > 0 => return Err(RelayError::Unsettled(unsettled)),
+                Ending::Stopped => {
+                    let counters = &self.counters;
+                    info!(
+                        published = counters.published(),
+                        deleted = counters.deleted(),
+                        refused = counters.refused(),
+                        swept = counters.swept(),
+                        "stopped"
+                    );
+                    return Ok(());
+                }
+                Ending::Rebatch => self.topics.lock().await.forget(),
+                Ending::Producer(reason) => {
+                    warn!(
+                        error = reason,
+                        "the producer is of no more use: a new one sends what is left"
+                    );
+                    sleep(PRODUCER_PAUSE).await;
+                }
+                Ending::TableChanged => return Err(RelayError::TableChanged),
+                Ending::Postgres(error) => return Err(error.into()),
+            }
+            sessions = left.ok_or_else(|| Error::Lost("one of the relay's own".into()))?;
+        }
+    }
+
+    /// Finds the table and becomes its leader.
+    async fn get_ready(&mut self) -> Result<Ready, RelayError> {
+        let server = Server::find(&self.settings.database.url).await?;
+        let (mut reader, table, mut bell) = self.look_around(&server).await?;
+        self.await_kafka(&table).await?;
+        let mut candidate = Candidate::new(Session::open(&server, "leader").await?).await?;
+        if !candidate.try_lead(&table).await? {
+            // A standby listens to nothing: notifications that nobody reads would pile up at the server.
+            drop((reader, bell));
+            self.begin("standby: another relay leads", &table);
+            while !candidate.wait(&table).await? {}
+            let again = self.look_around(&server).await?;
+            if again.1.oid != table.oid {
+                return Err(RelayError::TableChanged);
+            }
+            (reader, bell) = (again.0, again.2);
+        }
+        reader.settle_in().await?;
+        let sessions = Sessions {
+            bell,
+            reader: Reader::new(reader, &table).await?,
+            leader: candidate.lead(&table).await?,
+        };
+        self.begin("leading", &table);
+        if table.trigger == Trigger::Disabled {
+            warn!(
+                "the trigger doorbell_ring is disabled: rows wait for the sweep; ALTER TABLE {} ENABLE TRIGGER doorbell_ring",
+                table.quoted
+            );
+        }
+        Ok(Ready { table, sessions })
+    }
+
+    /// Checks that the table is what was configured, and that its bell can be heard.
+    async fn look_around(&self, server: &Server) -> Result<(Session, Table, Bell), RelayError> {
+        let mut reader = Session::open(server, "reader").await?;
+        let table = Table::find(&mut reader, &self.outbox.table, &self.outbox.columns).await?;
+        if table.trigger == Trigger::Missing && !self.started {
+            let name = &self.outbox.table;
+            let problem =
+                format!("table {name} has no trigger doorbell_ring, so nothing wakes the relay");
+            let remedy = format!("run `doorbell migrate --table '{name}'`");
+            return Err(Error::Refused { problem, remedy }.into());
+        }
+        if let Some(topic) = self.outbox.topic.fixed(&table.name) {
+            check_topic(&topic).map_err(|fault| {
+                RelayError::Route(format!(
+                    "the route {} makes the topic name {topic:?}: {fault}; set --topic",
+                    self.outbox.topic
+                ))
+            })?;
+        }
+        let bell = Bell::hang(Session::open(server, "bell").await?, &mut reader, &table).await?;
+        Ok((reader, table, bell))
+    }
+
+    /// Waits until a broker answers once. After that the producer waits by itself.
+    async fn await_kafka(&mut self, table: &Table) -> Result<(), RelayError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let (producer, _) = self.producer(table, Batching::UpTo(DEFAULT_BATCH_SIZE))?;
+            let connected =
+                tokio::task::spawn_blocking(move || producer.is_connected(KAFKA_PATIENCE)).await;
+            if connected.unwrap_or(false) {
+                return Ok(());
+            }
+            let error = RelayError::KafkaAway(self.settings.kafka.brokers.clone());
+            if !self.started && self.start_by.is_some_and(|by| Instant::now() >= by) {
+                return Err(error);
+            }
+            self.tell(&error);
+            sleep(backoff.next()).await;
+        }
+    }
+
+    /// Says once what it is now.
+    fn begin(&mut self, state: &str, table: &Table) {
+        let version = env!("CARGO_PKG_VERSION");
+        info!(version, table = table.quoted, topic = %self.outbox.topic, "{state}");
+        self.started = true;
+        self.told = None;
+    }
+
+    fn producer(
+        &self,
+        table: &Table,
+        batching: Batching,
+    ) -> Result<(Producer, Arc<Reports>), ConfigError> {
+        let bounds = (self.outbox.in_flight_rows, self.outbox.in_flight_bytes);
+        let reports = Arc::new(Reports::default());
+        let producer = Producer::new(
+            &self.settings.kafka,
+            table.id,
+            bounds,
+            batching,
+            Arc::clone(&reports),
+        )?;
+        Ok((producer, reports))
+    }
+
+    fn term<'a>(&'a self, table: &'a Table) -> Result<Term<'a>, ConfigError> {
+        let (alone, batch_size) = {
+            let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            (!memory.suspects.is_empty(), memory.batch_size)
+        };
+        let batching = if alone {
+            Batching::Alone
+        } else {
+            Batching::UpTo(batch_size)
+        };
+        let (producer, reports) = self.producer(table, batching)?;
+        Ok(Term {
+            outbox: &self.outbox,
+            table,
+            producer,
+            reports,
+            alone,
+            topics: Arc::clone(&self.topics),
+            memory: Arc::clone(&self.memory),
+            counters: Arc::clone(&self.counters),
+            stop: self.stop.clone(),
+            stop_timeout: self.settings.stop_timeout,
+        })
+    }
+}
+
+/// The user's own bound, or librdkafka's default.
+fn configured_batch_size(kafka: &Kafka) -> usize {
+    use secrecy::ExposeSecret;
+    let own = kafka
+        .properties
+        .get("batch.size")
+        .and_then(|size| size.expose_secret().parse().ok());
+    own.unwrap_or(DEFAULT_BATCH_SIZE)
+}

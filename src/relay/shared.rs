@@ -1,0 +1,160 @@
+//! What the three stages of a term share, and how one of them ends it for all.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::window::Window;
+use crate::kafka::Reports;
+use crate::postgres::{Error, Sent};
+
+/// Why a term is over.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// Somebody asked the relay to stop; what was in flight is settled.
+    Stopped,
+    /// Rows are to be sent again with other batches; what was in flight is settled.
+    Rebatch,
+    /// The name of the table stands for another table now, or for none.
+    TableChanged,
+    /// The producer is of no more use.
+    Producer(String),
+    /// A session with PostgreSQL is lost, or PostgreSQL refuses.
+    Postgres(Error),
+}
+
+impl Ending {
+    /// Whether what is in flight can still be settled.
+    fn settles(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Rebatch)
+    }
+}
+
+/// One term: from becoming ready to send, until stop, loss or rebuild.
+pub(crate) struct Shared {
+    pub(crate) reports: Arc<Reports>,
+    /// Somewhere a row left the window: there may be room.
+    pub(crate) room: Notify,
+    /// No new fetch.
+    pub(crate) halt: CancellationToken,
+    /// Leave everything as it is.
+    pub(crate) abandon: CancellationToken,
+    /// The third stage is done: nobody waits for the producer any more.
+    pub(crate) done: CancellationToken,
+    /// The first stage has read the whole table once.
+    pub(crate) caught_up: AtomicBool,
+    window: Mutex<Window>,
+    ending: Mutex<Option<Ending>>,
+}
+
+impl Shared {
+    pub(crate) fn new(window: Window, reports: Arc<Reports>) -> Self {
+        Self {
+            reports,
+            room: Notify::new(),
+            halt: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            done: CancellationToken::new(),
+            caught_up: AtomicBool::new(false),
+            window: Mutex::new(window),
+            ending: Mutex::new(None),
+        }
+    }
+
+    /// The window; held for moments, never over an await.
+    pub(crate) fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the term. The first reason counts, except that a loss overrides an orderly end.
+    pub(crate) fn end(&self, ending: Ending) {
+        let mut current = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let settles = ending.settles();
+        let is_worse = |current: &Ending| match (current, &ending) {
+            // A lost session leaves less than a lost producer.
+            (Ending::Producer(_), Ending::Postgres(_)) => true,
+            (current, _) => current.settles() && !settles,
+        };
+        if current.as_ref().is_none_or(is_worse) {
+            *current = Some(ending);
+        }
+        drop(current);
+        self.halt.cancel();
+        if !settles {
+            self.abandon.cancel();
+        }
+    }
+
+    pub(crate) fn is_producer_lost(&self) -> bool {
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*ending, Some(Ending::Producer(_)))
+    }
+
+    pub(crate) fn take_ending(&self) -> Option<Ending> {
+        self.ending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+/// What an outbox's relay remembers over its terms.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Rows that Kafka can never take, with their creation: they stay in the table. An id alone would also shut out a later row that got it again.
+    pub(crate) refused: FxHashMap<i64, i64>,
+    /// Rows that came back with others: sent alone once more.
+    pub(crate) suspects: FxHashSet<Sent>,
+    /// Batches are not made larger than this.
+    pub(crate) batch_size: usize,
+}
+
+/// Counts since the start of the process.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    published: AtomicU64,
+    deleted: AtomicU64,
+    refused: AtomicU64,
+    swept: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count_published(&self, rows: u64) {
+        self.published.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_deleted(&self, rows: u64) {
+        self.deleted.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_swept(&self, rows: u64) {
+        self.swept.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Rows that Kafka acknowledged.
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Rows that were deleted from the table.
+    pub(crate) fn deleted(&self) -> u64 {
+        self.deleted.load(Ordering::Relaxed)
+    }
+
+    /// Rows that stay in the table because Kafka can never take them.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Rows that only the sweep found: nothing had announced them.
+    pub(crate) fn swept(&self) -> u64 {
+        self.swept.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,211 @@
+//! One term of a leader: fetch, produce and delete at the same time on different rows, until something ends it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, error, warn};
+
+use super::fetcher::Fetcher;
+use super::publisher::Publisher;
+use super::refusal::Refusals;
+use super::settler::Settler;
+use super::shared::{Counters, Ending, Memory, Shared};
+use super::window::{Limits, Window};
+use crate::config::Outbox;
+use crate::kafka::{Producer, Reports, Topics};
+use crate::postgres::{Bell, Error, Leader, Reader, Table};
+
+/// A session that only listens is asked this often whether it is still there: the bound on how long the relay can be deaf without knowing it.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The three sessions of a leader.
+pub(crate) struct Sessions {
+    pub(crate) bell: Bell,
+    pub(crate) reader: Reader,
+    pub(crate) leader: Leader,
+}
+
+/// What a term works with.
+pub(crate) struct Term<'a> {
+    pub(crate) outbox: &'a Outbox,
+    pub(crate) table: &'a Table,
+    pub(crate) producer: Producer,
+    pub(crate) reports: Arc<Reports>,
+    pub(crate) alone: bool,
+    pub(crate) topics: Arc<tokio::sync::Mutex<Topics>>,
+    pub(crate) memory: Arc<Mutex<Memory>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) stop_timeout: Duration,
+}
+
+/// What a task gives back.
+enum Done {
+    Bell(Bell),
+    Reader(Reader),
+    Published,
+    Leader(Leader),
+}
+
+/// How a term ended, and the sessions that are still good.
+pub(crate) struct Outcome {
+    pub(crate) ending: Ending,
+    pub(crate) sessions: Option<Sessions>,
+    /// Rows that were handed to the producer and not heard of again: they are still in the table.
+    pub(crate) unsettled: usize,
+}
+
+impl Term<'_> {
+    /// Runs the term to its end.
+    pub(crate) async fn run(self, sessions: Sessions) -> Outcome {
+        let limits = Limits {
+            rows: self.outbox.in_flight_rows,
+            bytes: self.outbox.in_flight_bytes,
+        };
+        let shared = Arc::new(Shared::new(Window::new(limits), Arc::clone(&self.reports)));
+        let (stop, stop_timeout) = (self.stop.clone(), self.stop_timeout);
+        let mut tasks = self.start(sessions, &shared);
+
+        let (mut bell, mut reader, mut leader) = (None, None, None);
+        let mut deadline: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                joined = tasks.join_next() => match joined {
+                    None => break,
+                    Some(Ok(Done::Bell(it))) => bell = Some(it),
+                    Some(Ok(Done::Reader(it))) => reader = Some(it),
+                    Some(Ok(Done::Leader(it))) => leader = Some(it),
+                    Some(Ok(Done::Published)) => {}
+                    Some(Err(panic)) => {
+                        error!(error = %panic, "a task of the relay failed: this is a defect of Doorbell; starting over");
+                        shared.end(Ending::Postgres(Error::Lost("a task failed".into())));
+                    }
+                },
+                () = stop.cancelled(), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + stop_timeout);
+                    shared.end(Ending::Stopped);
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() && !shared.abandon.is_cancelled() => {
+                    warn!(rows = shared.window().unacknowledged(), "rows in flight were not acknowledged in time: they stay in the table");
+                    shared.abandon.cancel();
+                }
+            }
+        }
+        Outcome {
+            ending: shared.take_ending().unwrap_or(Ending::Stopped),
+            sessions: bell
+                .zip(reader)
+                .zip(leader)
+                .map(|((bell, reader), leader)| Sessions {
+                    bell,
+                    reader,
+                    leader,
+                }),
+            unsettled: shared.window().len(),
+        }
+    }
+
+    fn start(self, sessions: Sessions, shared: &Arc<Shared>) -> JoinSet<Done> {
+        let Sessions {
+            bell,
+            reader,
+            leader,
+        } = sessions;
+        let ours = vec![bell.pid(), reader.pid(), leader.pid()];
+        // One batch is published while the next is fetched, and one waits between them.
+        let (to_publisher, batches) = mpsc::channel(1);
+        let (ring, rings) = watch::channel(0);
+        let sent_all = CancellationToken::new();
+        let refusals = Arc::new(Refusals {
+            memory: Arc::clone(&self.memory),
+            counters: Arc::clone(&self.counters),
+        });
+        let fetcher = Fetcher {
+            reader,
+            shared: Arc::clone(shared),
+            memory: Arc::clone(&self.memory),
+            counters: Arc::clone(&self.counters),
+            batches: to_publisher,
+            rings,
+            oid: self.table.oid,
+            sweep: self.outbox.sweep,
+            ours,
+        };
+        let publisher = Publisher {
+            producer: self.producer,
+            topics: self.topics,
+            route: self.outbox.topic.clone(),
+            table: self.table.name.clone(),
+            shared: Arc::clone(shared),
+            memory: Arc::clone(&self.memory),
+            refusals: Arc::clone(&refusals),
+            batches,
+        };
+        let settler = Settler {
+            leader,
+            shared: Arc::clone(shared),
+            memory: self.memory,
+            refusals,
+            counters: self.counters,
+            sent_all: sent_all.clone(),
+            consecutive: self.table.id_is_unique,
+            alone: self.alone,
+        };
+        let mut tasks = JoinSet::new();
+        let span = Span::current();
+        tasks.spawn(listen(bell, ring, Arc::clone(shared)).instrument(span.clone()));
+        tasks.spawn(async { Done::Reader(fetcher.run().await) }.instrument(span.clone()));
+        let settled = Arc::clone(shared);
+        tasks.spawn(
+            async move {
+                let producer = publisher.run().await;
+                sent_all.cancel();
+                // The producer lives until everything it has is settled. Letting go of it blocks for as long as a request to a broker may take.
+                tokio::select! {
+                    () = settled.done.cancelled() => {}
+                    () = settled.abandon.cancelled() => {}
+                }
+                tokio::task::spawn_blocking(move || drop(producer))
+                    .await
+                    .ok();
+                Done::Published
+            }
+            .instrument(span.clone()),
+        );
+        let shared = Arc::clone(shared);
+        tasks.spawn(
+            async move {
+                let leader = settler.run().await;
+                shared.done.cancel();
+                Done::Leader(leader)
+            }
+            .instrument(span),
+        );
+        tasks
+    }
+}
+
+/// Turns notifications into "look": a number that goes up. A burst of them is one look, and one during a fetch is not forgotten.
+async fn listen(mut bell: Bell, ring: watch::Sender<u64>, shared: Arc<Shared>) -> Done {
+    loop {
+        let heard = tokio::select! {
+            () = shared.halt.cancelled() => return Done::Bell(bell),
+            heard = bell.rung() => heard,
+            () = sleep(PING_INTERVAL) => match bell.ping().await {
+                Ok(()) => continue,
+                Err(error) => Err(error),
+            },
+        };
+        match heard {
+            Ok(()) => ring.send_modify(|rings| *rings += 1),
+            Err(error) => {
+                shared.end(Ending::Postgres(error));
+                return Done::Bell(bell);
+            }
+        }
+    }
+}
