@@ -1,0 +1,8 @@
+//! The relay against a real PostgreSQL and a real Kafka. Each test has its own database and its own topics.
+
+mod support;
+
+mod commands;
+mod delivery;
+mod gaps;
+mod record;

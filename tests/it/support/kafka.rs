@@ -1,0 +1,149 @@
+//! What a consumer sees.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{PATIENCE, World};
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) partition: i32,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) payload: Option<Vec<u8>>,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Received {
+    /// A header's text.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let header = self.headers.iter().find(|(key, _)| key == name);
+        let value = header.and_then(|(_, value)| value.as_deref());
+        std::str::from_utf8(value.unwrap_or_else(|| panic!("no header {name}"))).expect("text")
+    }
+
+    /// The row's id.
+    pub(crate) fn seq(&self) -> i64 {
+        self.header("seq").parse().expect("a number")
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(self.payload.as_deref().expect("a payload")).expect("text")
+    }
+}
+
+/// Reads a topic from its beginning.
+pub(crate) struct Consumer {
+    inner: BaseConsumer,
+    pub(crate) received: Vec<Received>,
+}
+
+impl Consumer {
+    /// The topic must exist.
+    pub(crate) fn new(world: &World, topic: &str) -> Self {
+        let inner: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &world.services.kafka_brokers)
+            .set("group.id", "doorbell-tests")
+            .set("enable.auto.commit", "false")
+            .set("fetch.message.max.bytes", "10000000")
+            .set("reconnect.backoff.max.ms", "1000")
+            .create()
+            .expect("a consumer");
+        let metadata = inner
+            .fetch_metadata(Some(topic), PATIENCE)
+            .expect("metadata of the topic");
+        let partitions = metadata.topics()[0].partitions();
+        assert!(!partitions.is_empty(), "topic {topic} does not exist");
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition_offset(topic, partition.id(), Offset::Beginning)
+                .expect("an offset");
+        }
+        inner.assign(&list).expect("an assignment");
+        Self {
+            inner,
+            received: Vec::new(),
+        }
+    }
+
+    /// Waits until that many records arrived in all.
+    #[track_caller]
+    pub(crate) fn await_records(&mut self, count: usize) -> &[Received] {
+        let mut last = Instant::now();
+        while self.received.len() < count {
+            if self.poll(Duration::from_millis(100)) {
+                last = Instant::now();
+            }
+            assert!(
+                last.elapsed() < PATIENCE,
+                "{} of {count} records, then nothing for {PATIENCE:?}",
+                self.received.len()
+            );
+        }
+        &self.received
+    }
+
+    /// All that is in the topic now: reads up to the ends that the broker names.
+    pub(crate) fn drain(&mut self) -> &[Received] {
+        let mut ends = BTreeMap::new();
+        let assignment = self.inner.assignment().expect("an assignment");
+        for element in assignment.elements() {
+            let (low, high) = self
+                .inner
+                .fetch_watermarks(element.topic(), element.partition(), PATIENCE)
+                .expect("the ends of a partition");
+            ends.insert(element.partition(), high - low);
+        }
+        let total = usize::try_from(ends.values().sum::<i64>()).expect("a count");
+        self.await_records(total)
+    }
+
+    /// Takes one record; whether there was one.
+    pub(crate) fn poll(&mut self, wait: Duration) -> bool {
+        let Some(result) = self.inner.poll(wait) else {
+            return false;
+        };
+        // A broker that was killed is an error that passes.
+        let Ok(message) = result else { return false };
+        let headers = message.headers().map(|headers| {
+            let owned = |header: rdkafka::message::Header<'_, &[u8]>| {
+                (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
+            };
+            headers.iter().map(owned).collect()
+        });
+        let received = Received {
+            partition: message.partition(),
+            key: message.key().map(<[u8]>::to_vec),
+            payload: message.payload().map(<[u8]>::to_vec),
+            timestamp: message.timestamp().to_millis(),
+            headers: headers.unwrap_or_default(),
+        };
+        self.received.push(received);
+        true
+    }
+}
+
+/// Creates a topic with settings.
+pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", &world.services.kafka_brokers)
+        .create()
+        .expect("an administration client");
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (key, value) in settings {
+        new = new.set(key, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let results = world.block_on(admin.create_topics(&[new], &options));
+    for result in results.expect("an answer") {
+        result.expect("the topic is created");
+    }
+}

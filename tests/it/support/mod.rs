@@ -1,0 +1,33 @@
+//! What the tests stand on: services, a world for each test, the relay as a process, a consumer.
+
+mod kafka;
+mod relay;
+mod services;
+mod world;
+
+pub(crate) use kafka::{Consumer, Received, create_topic};
+pub(crate) use relay::Relay;
+pub(crate) use services::{Instance, Services};
+pub(crate) use world::{World, doorbell};
+
+use std::time::{Duration, Instant};
+
+/// Long enough for a broker that was restarted to be found again on a busy machine; tests wait for events, so it only bounds failures.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until the probe gives something; fails with what was awaited.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
+        // The interval of a poll, not a wait for luck: the loop ends by the probe.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

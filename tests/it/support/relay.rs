@@ -1,0 +1,140 @@
+//! The relay as its users run it: a process.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{World, doorbell, eventually};
+
+/// A running relay and its log. Killed when dropped.
+pub(crate) struct Relay {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Starts a relay whose route is the world's topic, with the sweep off (an hour); returns at once.
+    pub(crate) fn spawn(world: &World, flags: &[&str]) -> Self {
+        let route = world.topic.replace("outbox", "{table}");
+        let mut arguments = vec!["run"];
+        let has = |flag: &str| flags.contains(&flag);
+        if !has("--config") {
+            if !has("--sweep") {
+                arguments.extend(["--sweep", "1h"]);
+            }
+            if !has("--topic") {
+                arguments.extend(["--topic", &route]);
+            }
+        }
+        arguments.extend(flags);
+        let mut child = doorbell(world, &arguments)
+            .env("RUST_LOG", "debug,librdkafka=off,rdkafka=off,sqlx=warn")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the relay starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let lines = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().expect("no panic holds the log").push(line);
+            }
+        });
+        Self {
+            child,
+            log,
+            reader: Some(reader),
+        }
+    }
+
+    /// Starts a relay and waits until it leads.
+    pub(crate) fn leading(world: &World, flags: &[&str]) -> Self {
+        let relay = Self::spawn(world, flags);
+        relay.await_log("leading");
+        relay
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic holds the log").clone()
+    }
+
+    /// How many lines of the log have the text.
+    pub(crate) fn count_log(&self, text: &str) -> usize {
+        self.log().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until a line of the log has the text.
+    #[track_caller]
+    pub(crate) fn await_log(&self, text: &str) {
+        self.await_log_times(text, 1);
+    }
+
+    /// Waits until that many lines of the log have the text.
+    #[track_caller]
+    pub(crate) fn await_log_times(&self, text: &str, times: usize) {
+        eventually(
+            &format!(
+                "{times} times {text:?} in the log:\n{}",
+                self.log().join("\n")
+            ),
+            || (self.count_log(text) >= times).then_some(()),
+        );
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the relay can be signalled");
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the relay can be killed");
+        self.wait();
+    }
+
+    /// Waits for the end of the process and of its log.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let status = eventually("the relay ends", || {
+            self.child.try_wait().expect("the relay is a child")
+        });
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log is read to its end");
+        }
+        status
+    }
+
+    /// Peak resident memory so far, in MiB.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the relay runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        kib.expect("VmHWM in kB") / 1024
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            let log = self.log.lock().map(|log| log.join("\n"));
+            eprintln!("--- log of the relay\n{}", log.unwrap_or_default());
+        }
+    }
+}

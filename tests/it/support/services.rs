@@ -1,0 +1,123 @@
+//! Real services, started by the project's own script.
+
+use std::collections::HashMap;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// Addresses of a PostgreSQL and a Kafka.
+#[derive(Debug, Clone)]
+pub(crate) struct Services {
+    /// Of the maintenance database.
+    pub(crate) database_url: String,
+    pub(crate) kafka_brokers: String,
+}
+
+impl Services {
+    /// Those that all tests share: given by the environment, or started once.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Services> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let from_environment = || {
+                Some(Services {
+                    database_url: std::env::var("DATABASE_URL").ok()?,
+                    kafka_brokers: std::env::var("KAFKA_BROKERS").ok()?,
+                })
+            };
+            from_environment().unwrap_or_else(|| {
+                let variables = script(&["start"]);
+                Services {
+                    database_url: variables["DATABASE_URL"].clone(),
+                    kafka_brokers: variables["KAFKA_BROKERS"].clone(),
+                }
+            })
+        })
+    }
+}
+
+/// Services of one test alone, to be killed and brought back. Gone when dropped.
+pub(crate) struct Instance {
+    name: String,
+    what: Vec<&'static str>,
+    variables: HashMap<String, String>,
+}
+
+impl Instance {
+    /// Starts services (`postgres`, `postgres15`, `kafka`) of their own.
+    pub(crate) fn start(name: &str, what: &[&'static str]) -> Self {
+        let mut instance = Self {
+            name: format!("test-{name}-{}", std::process::id()),
+            what: what.to_vec(),
+            variables: HashMap::new(),
+        };
+        instance.again();
+        instance
+    }
+
+    /// Starts what was killed or stopped, on the same ports.
+    pub(crate) fn again(&mut self) {
+        self.variables = self.call("start", &self.what.clone());
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self, what: &'static str) {
+        self.call("kill", &[what]);
+    }
+
+    /// An orderly end.
+    pub(crate) fn stop(&self, what: &'static str) {
+        self.call("stop", &[what]);
+    }
+
+    pub(crate) fn variable(&self, name: &str) -> &str {
+        &self.variables[name]
+    }
+
+    /// With the shared service in place of what this instance does not have.
+    pub(crate) fn services(&self) -> Services {
+        let shared = Services::shared();
+        let get = |name: &str, other: &str| {
+            self.variables
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| other.to_owned())
+        };
+        Services {
+            database_url: get(
+                "DATABASE_URL",
+                &get("DATABASE_URL_15", &shared.database_url),
+            ),
+            kafka_brokers: get("KAFKA_BROKERS", &shared.kafka_brokers),
+        }
+    }
+
+    fn call(&self, verb: &str, what: &[&str]) -> HashMap<String, String> {
+        let mut arguments = vec![verb, "--name", &self.name];
+        arguments.extend(what);
+        script(&arguments)
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.call("remove", &[]);
+    }
+}
+
+fn script(arguments: &[&str]) -> HashMap<String, String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
+    let output = Command::new(path)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("scripts/services can be run");
+    assert!(
+        output.status.success(),
+        "scripts/services {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).expect("variables are text");
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}

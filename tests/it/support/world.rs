@@ -1,0 +1,200 @@
+//! One test's own database and topics.
+
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+
+use super::{Services, eventually};
+
+/// A database, a prefix for topics, and a session.
+pub(crate) struct World {
+    pub(crate) services: Services,
+    pub(crate) database_url: String,
+    /// The topic that the relay's route makes.
+    pub(crate) topic: String,
+    name: String,
+    runtime: tokio::runtime::Runtime,
+    session: Option<PgConnection>,
+}
+
+impl World {
+    /// A migrated database on the shared services.
+    pub(crate) fn new(test: &str) -> Self {
+        let world = Self::empty(test, Services::shared().clone());
+        world.migrate(&[]);
+        world
+    }
+
+    /// A migrated database on services of its own.
+    pub(crate) fn on(test: &str, services: Services) -> Self {
+        let world = Self::empty(test, services);
+        world.migrate(&[]);
+        world
+    }
+
+    /// A database without anything.
+    pub(crate) fn empty(test: &str, services: Services) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("doorbell_{test}_{}_{number}", std::process::id());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (server, _) = services
+            .database_url
+            .rsplit_once('/')
+            .expect("a URL with a database");
+        let database_url = format!("{server}/{name}");
+        let mut world = Self {
+            topic: format!("{name}.outbox"),
+            services,
+            database_url,
+            name,
+            runtime,
+            session: None,
+        };
+        let admin = world.services.database_url.clone();
+        world.execute_at(&admin, &format!("CREATE DATABASE {}", world.name));
+        world.session = Some(world.connect());
+        world
+    }
+
+    /// `doorbell migrate`.
+    pub(crate) fn migrate(&self, flags: &[&str]) {
+        let output = self.doorbell(&[&["migrate"], flags].concat());
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// One more session.
+    pub(crate) fn connect(&self) -> PgConnection {
+        self.connect_to(&self.database_url)
+    }
+
+    fn connect_to(&self, url: &str) -> PgConnection {
+        let options: PgConnectOptions = url.parse().expect("a database URL");
+        self.runtime
+            .block_on(options.disable_statement_logging().connect())
+            .expect("a session")
+    }
+
+    fn execute_at(&self, url: &str, sql: &str) {
+        let mut session = self.connect_to(url);
+        self.sql_on(&mut session, sql);
+        self.runtime
+            .block_on(session.close())
+            .expect("a closed session");
+    }
+
+    /// Runs statements on the world's session.
+    pub(crate) fn sql(&mut self, sql: &str) {
+        let mut session = self.session.take().expect("the world's session");
+        self.sql_on(&mut session, sql);
+        self.session = Some(session);
+    }
+
+    /// Runs statements on another session.
+    pub(crate) fn sql_on(&self, session: &mut PgConnection, sql: &str) {
+        self.try_sql_on(session, sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// The same, for statements that may fail.
+    pub(crate) fn try_sql_on(
+        &self,
+        session: &mut PgConnection,
+        sql: &str,
+    ) -> Result<(), sqlx::Error> {
+        self.runtime
+            .block_on(session.execute(sqlx::raw_sql(AssertSqlSafe(sql))))
+            .map(drop)
+    }
+
+    /// All rows of a query.
+    pub(crate) fn rows(&mut self, sql: &str) -> Vec<PgRow> {
+        let mut session = self.session.take().expect("the world's session");
+        let rows = self
+            .runtime
+            .block_on(session.fetch_all(sqlx::query(AssertSqlSafe(sql))));
+        self.session = Some(session);
+        rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The one number that a query gives.
+    pub(crate) fn number(&mut self, sql: &str) -> i64 {
+        let row = self.rows(sql).pop().expect("one row");
+        row.try_get(0).expect("a bigint")
+    }
+
+    /// Waits until the query gives the number.
+    #[track_caller]
+    pub(crate) fn await_number(&mut self, sql: &str, number: i64) {
+        eventually(&format!("{sql} gives {number}"), || {
+            (self.number(sql) == number).then_some(())
+        });
+    }
+
+    /// Waits until no row is left.
+    #[track_caller]
+    pub(crate) fn await_empty(&mut self) {
+        self.await_number("SELECT count(*) FROM outbox", 0);
+    }
+
+    /// Runs a command of the binary in this world.
+    pub(crate) fn doorbell(&self, arguments: &[&str]) -> Output {
+        doorbell(self, arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the binary runs")
+    }
+
+    /// A session that was lost, by a restart of the server, is opened again.
+    pub(crate) fn reconnect(&mut self) {
+        self.session = None;
+        let options: PgConnectOptions = self.database_url.parse().expect("a database URL");
+        let options = options.disable_statement_logging();
+        let session = eventually("PostgreSQL takes connections", || {
+            self.runtime.block_on(options.connect()).ok()
+        });
+        self.session = Some(session);
+    }
+
+    /// Runs a future of the test.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.session = None;
+        if std::thread::panicking() {
+            return; // what is left helps to see what happened
+        }
+        let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let options: PgConnectOptions = self.services.database_url.parse().expect("a URL");
+        self.runtime.block_on(async {
+            if let Ok(mut session) = options.disable_statement_logging().connect().await {
+                session.execute(AssertSqlSafe(drop_it)).await.ok();
+            }
+        });
+    }
+}
+
+/// The binary, with the world's addresses and nothing else of this process's configuration.
+pub(crate) fn doorbell(world: &World, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorbell"));
+    command
+        .args(arguments)
+        .env_remove("DOORBELL_CONFIG")
+        .env_remove("RUST_LOG")
+        .env("DATABASE_URL", &world.database_url)
+        .env("KAFKA_BROKERS", &world.services.kafka_brokers);
+    command
+}
