@@ -14,7 +14,7 @@ from .terms import TOPIC, DemoFault, demo_url, folder, say
 
 START_LIMIT = 60
 STOP_LIMIT = 60
-LEADS = re.compile(r"\bleader\b|\bleads\b")
+LEADS = re.compile(r": leading\b")
 
 
 class Relay:
@@ -35,14 +35,13 @@ class Relay:
         while not LEADS.search(self.log.read_text(errors="replace")):
             self.check()
             if time.monotonic() > deadline:
-                raise DemoFault(f"the relay does not lead after {START_LIMIT} s; its log: {self.log}")
+                raise DemoFault(f"the relay does not lead after {START_LIMIT} s; {self._last_words()}")
             time.sleep(0.02)
 
     def check(self) -> None:
         """Fails if the relay has ended."""
         if self.process.poll() is not None:
-            lines = self.log.read_text(errors="replace").strip().splitlines() or ["(it said nothing)"]
-            raise DemoFault(f"the relay ended with exit code {self.process.returncode}: {lines[-1]}")
+            raise DemoFault(f"the relay ended with exit code {self.process.returncode}; {self._last_words()}")
 
     def stop(self) -> None:
         """SIGTERM; the relay finishes what is in flight and exits 0, or this is a fault."""
@@ -52,10 +51,14 @@ class Relay:
             code = self.process.wait(STOP_LIMIT)
         except subprocess.TimeoutExpired:
             self.abandon()
-            raise DemoFault(f"the relay did not stop {STOP_LIMIT} s after SIGTERM; its log: {self.log}") from None
+            raise DemoFault(f"the relay did not stop {STOP_LIMIT} s after SIGTERM; {self._last_words()}") from None
         _pid_file().unlink()
         if code != 0:
-            raise DemoFault(f"the relay ended with exit code {code} after SIGTERM; its log: {self.log}")
+            raise DemoFault(f"the relay ended with exit code {code} after SIGTERM; {self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines() or ["(nothing)"]
+        return f"{self.log} ends with: {lines[-1]}"
 
     def abandon(self) -> None:
         """Ends the relay of a demo that failed."""
