@@ -134,6 +134,8 @@ pub(crate) fn client(kafka: &Kafka) -> ClientConfig {
     config
         .set("bootstrap.servers", &kafka.brokers)
         .set("client.id", "doorbell")
+        // What a broker takes by default; librdkafka's own default is a little less, and a megabyte of payload would not fit.
+        .set("message.max.bytes", "1048588")
         .set("socket.keepalive.enable", "true")
         // Back within a second or two after a broker's restart; the default waits up to ten.
         .set("reconnect.backoff.max.ms", "1000")

@@ -1,9 +1,10 @@
 //! From a row to a record's headers and timestamp.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use rdkafka::message::{Header, OwnedHeaders};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::event::{Event, OutboxId};
 
@@ -39,25 +40,19 @@ pub(crate) fn headers(outbox: OutboxId, event: &Event<'_>) -> Result<OwnedHeader
     }
 }
 
-/// Text as it is; numbers, booleans, objects and arrays as JSON writes them; null as a header without a value.
+/// Text as it is; numbers, booleans, objects and arrays as their JSON was written; null as a header without a value.
 fn add_own(mut headers: OwnedHeaders, own: &[u8]) -> Result<OwnedHeaders, BadHeaders> {
-    let Ok(Value::Object(own)) = serde_json::from_slice(own) else {
-        return Err(BadHeaders);
-    };
+    let own: BTreeMap<String, &RawValue> = serde_json::from_slice(own).map_err(|_| BadHeaders)?;
     for (key, value) in &own {
-        headers = match value {
-            Value::Null => headers.insert(Header {
-                key,
-                value: None::<&[u8]>,
-            }),
-            Value::String(text) => headers.insert(Header {
-                key,
-                value: Some(text.as_bytes()),
-            }),
-            other => headers.insert(Header {
-                key,
-                value: Some(other.to_string().as_bytes()),
-            }),
+        let text = value.get();
+        let header = |value| Header { key, value };
+        headers = match text.as_bytes().first() {
+            Some(b'"') => {
+                let text: String = serde_json::from_str(text).map_err(|_| BadHeaders)?;
+                headers.insert(header(Some(text.as_bytes())))
+            }
+            Some(b'n') => headers.insert(header(None)),
+            _ => headers.insert(header(Some(text.as_bytes()))),
         };
     }
     Ok(headers)
@@ -124,7 +119,7 @@ mod tests {
             pair("b", Some("1.50")),
             pair("c", Some("true")),
             pair("d", None),
-            pair("e", Some(r#"{"x":[1,"y"]}"#)),
+            pair("e", Some(r#"{"x": [1, "y"]}"#)),
             pair("f", Some("")),
         ];
         assert_eq!(shown(Some(own)), Ok([&ours[..], &expected[..]].concat()));
