@@ -251,12 +251,18 @@ impl OutboxRelay {
     /// Waits until a broker answers once. After that the producer waits by itself.
     async fn await_kafka(&mut self, table: &Table) -> Result<(), RelayError> {
         let mut backoff = Backoff::default();
+        // One producer for all tries: it reconnects by itself, and says only once that nobody answers.
+        let (mut producer, _) = self.producer(table, Batching::UpTo(DEFAULT_BATCH_SIZE))?;
         loop {
-            let (producer, _) = self.producer(table, Batching::UpTo(DEFAULT_BATCH_SIZE))?;
-            let connected =
-                tokio::task::spawn_blocking(move || producer.is_connected(KAFKA_PATIENCE)).await;
-            if connected.unwrap_or(false) {
-                return Ok(());
+            // Where it is not given back, it is dropped there as well: that may block.
+            let asked = tokio::task::spawn_blocking(move || {
+                let connected = producer.is_connected(KAFKA_PATIENCE);
+                (!connected).then_some(producer)
+            });
+            match asked.await {
+                Ok(None) => return Ok(()),
+                Ok(Some(again)) => producer = again,
+                Err(panic) => return Err(RelayError::Defect(panic.to_string())),
             }
             let error = RelayError::KafkaAway(self.settings.kafka.brokers.clone());
             if !self.started && self.start_by.is_some_and(|by| Instant::now() >= by) {
