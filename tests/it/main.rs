@@ -5,4 +5,5 @@ mod support;
 mod commands;
 mod delivery;
 mod gaps;
+mod outages;
 mod record;

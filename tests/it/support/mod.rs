@@ -1,11 +1,13 @@
 //! What the tests stand on: services, a world for each test, the relay as a process, a consumer.
 
 mod kafka;
+mod load;
 mod relay;
 mod services;
 mod world;
 
 pub(crate) use kafka::{Consumer, Received, create_topic};
+pub(crate) use load::Load;
 pub(crate) use relay::Relay;
 pub(crate) use services::{Instance, Services};
 pub(crate) use world::{World, doorbell};
