@@ -7,3 +7,4 @@ mod delivery;
 mod gaps;
 mod outages;
 mod record;
+mod replicas;
