@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from .terms import DemoFault
 from .watch import Event
@@ -15,7 +16,9 @@ LIMIT = 60
 class Arrivals:
     """Runs the watcher beside us: a process of its own, so that nothing we do makes an arrival look late."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None]) -> None:
+        """`check` fails when there is no use in waiting on."""
+        self._check = check
         self.events: list[Event] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
@@ -37,10 +40,15 @@ class Arrivals:
         deadline = time.monotonic() + LIMIT
         with self._changed:
             while missing := keys - {event.key for event in self.events}:
-                if not self._changed.wait(deadline - time.monotonic()):
+                if self._changed.wait(1):
+                    continue
+                self._check()
+                if self.process.poll() is not None:
+                    raise DemoFault(f"the watcher ended with exit code {self.process.returncode}: {self.process.stderr.read().strip()}")
+                if time.monotonic() > deadline:
                     raise DemoFault(f"{len(missing)} of {len(keys)} events did not arrive within {LIMIT} s")
             return {event.key: event for event in self.events if event.key in keys}
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self.process.terminate()
         self.process.wait()

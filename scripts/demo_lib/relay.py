@@ -29,8 +29,13 @@ class Relay:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         _pid_file().write_text(f"{self.process.pid} {binary}")
+        try:
+            self._until_it_leads()
+        except BaseException:
+            self.abandon()
+            raise
 
-    def until_it_leads(self) -> None:
+    def _until_it_leads(self) -> None:
         deadline = time.monotonic() + START_LIMIT
         while not LEADS.search(self.log.read_text(errors="replace")):
             self.check()

@@ -78,7 +78,7 @@ def events(consumer: Consumer, stop: threading.Event) -> Iterator[list[Event]]:
 
 def show(one: Event) -> None:
     age = (one.arrived - one.timestamp) * 1000
-    print("\n".join(one.lines()), f"\n{age:.0f} ms after its transaction began\n", flush=True)
+    print("\n".join([*one.lines(), f"{age:.0f} ms after its transaction began", ""]), flush=True)
 
 
 def main() -> None:
