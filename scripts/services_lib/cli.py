@@ -59,9 +59,9 @@ def _parser():
     for verb, text, takes in (
         ("fetch", "install the programs only", "what"),
         ("start", "start what does not run, wait until it answers", "name what"),
-        ("stop", "stop cleanly, keep the data", "name what"),
-        ("kill", "end by SIGKILL, keep the data", "name what"),
-        ("remove", "stop, and delete the instance's data", "name"),
+        ("stop", "stop cleanly, keep the data", "name what all"),
+        ("kill", "end by SIGKILL, keep the data", "name what all"),
+        ("remove", "stop, and delete the instance's data", "name all"),
         ("status", "what runs, and where", "json"),
         ("env", "print the variables of what runs", "name"),
         ("run", "start, run a command with the variables set, stop what was started", "name what"),
@@ -69,6 +69,8 @@ def _parser():
         one = verbs.add_parser(verb, help=text, description=text)
         if "name" in takes:
             one.add_argument("--name", default="main", type=_instance_name, help="the instance (default: main)")
+        if "all" in takes:
+            one.add_argument("--all", action="store_true", help="every instance of this folder")
         if "what" in takes:
             one.add_argument("what", nargs="*", metavar="WHAT", help="postgres, postgres15, kafka")
         if "json" in takes:
@@ -140,22 +142,29 @@ def _bring_up(folder, options):
 
 
 def do_stop(folder, options, _command):
-    with locked(folder, options.name):
-        for service in _services(folder, options.name, options.what or KINDS):
-            service.stop()
+    for name in _names(folder, options):
+        with locked(folder, name):
+            for service in _services(folder, name, options.what or KINDS):
+                service.stop()
 
 
 def do_kill(folder, options, _command):
-    with locked(folder, options.name):
-        for service in _services(folder, options.name, options.what or KINDS):
-            service.kill()
+    for name in _names(folder, options):
+        with locked(folder, name):
+            for service in _services(folder, name, options.what or KINDS):
+                service.kill()
 
 
 def do_remove(folder, options, _command):
-    with locked(folder, options.name):
-        for service in _services(folder, options.name, KINDS):
-            service.stop()
-        capture(["rm", "-rf", folder / "instances" / options.name])
+    for name in _names(folder, options):
+        with locked(folder, name):
+            for service in _services(folder, name, KINDS):
+                service.stop()
+            capture(["rm", "-rf", folder / "instances" / name])
+
+
+def _names(folder, options):
+    return sorted(entry.name for entry in folder.glob("instances/*")) if options.all else [options.name]
 
 
 def do_env(folder, options, _command):

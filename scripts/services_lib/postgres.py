@@ -1,6 +1,7 @@
 """PostgreSQL 18 from a Python wheel, and PostgreSQL 15 from Debian as the second version to test against."""
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -59,7 +60,11 @@ class Postgres(Service):
         return self.home / "data"
 
     def user(self):
-        return database_user()
+        user = database_user()
+        if user is not None and self.data.exists():
+            # Installing a package may have created the user `postgres` after `nobody` had made these data.
+            return pwd.getpwuid(self.data.stat().st_uid)
+        return user
 
     def prepare(self):
         user = self.user()

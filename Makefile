@@ -1,0 +1,33 @@
+# `make` lists the targets. The work is done by scripts/, so that CI and people run the same.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench services stop fmt clean
+
+help: ## list these targets
+	@echo 'Doorbell: rows of a PostgreSQL outbox to Kafka'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+demo: ## watch events cross from PostgreSQL to Kafka (KEEP=1: leave it running)
+	@KEEP=$(KEEP) scripts/demo
+
+test: ## run every test against a real PostgreSQL and a real Kafka
+	@scripts/test
+
+lint: ## run every check that is not a test: format, clippy, docs, licences, spelling
+	@scripts/lint
+
+bench: ## measure the relay beside a bare loop of the same libraries
+	@scripts/bench
+
+services: ## start PostgreSQL and Kafka and leave them running
+	@scripts/need
+	@scripts/services start
+
+stop: ## stop the services that were started here; their data stay
+	@scripts/services stop --all
+
+fmt: ## format the code
+	@PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" cargo fmt --all
+
+clean: ## stop the services, delete their data and everything that was built
+	@scripts/services remove --all
+	@PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" cargo clean
