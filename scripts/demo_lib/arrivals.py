@@ -44,7 +44,8 @@ class Arrivals:
                     continue
                 self._check()
                 if self.process.poll() is not None:
-                    raise DemoFault(f"the watcher ended with exit code {self.process.returncode}: {self.process.stderr.read().strip()}")
+                    said = self.process.stderr.read().strip()
+                    raise DemoFault(f"the watcher ended with exit code {self.process.returncode}: {said}")
                 if time.monotonic() > deadline:
                     raise DemoFault(f"{len(missing)} of {len(keys)} events did not arrive within {LIMIT} s")
             return {event.key: event for event in self.events if event.key in keys}

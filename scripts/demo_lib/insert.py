@@ -12,7 +12,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from .terms import PRODUCER, DemoFault, demo_url
+from .terms import PRODUCER, DemoFault, demo_url, environment
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Psql:
         target = conninfo_to_dict(demo_url())
         # Not on the command line, where everybody could read it.
         password = target.pop("password", None)
-        environment = {**os.environ, **({"PGPASSWORD": password} if password else {})}
+        secret = {"PGPASSWORD": password} if password else {}
         self.process = subprocess.Popen(
             [psql_program(), "-X", "-At", "-v", "ON_ERROR_STOP=1", "-d", make_conninfo(**target)],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**environment(), **secret}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.run("SELECT 'ready'")
 
@@ -81,5 +81,4 @@ def refused_order(customer: str, amount_cents: int) -> str:
 def _producer(customer: str, amount_cents: int, count: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, PRODUCER, "--customer", customer, "--amount-cents", str(amount_cents)]
     command += ["--count", str(count), "--json"]
-    environment = {**os.environ, "DATABASE_URL": demo_url()}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)

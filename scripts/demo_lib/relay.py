@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services_lib.common import is_alive, runs
 
-from .terms import TOPIC, DemoFault, demo_url, folder, say
+from .terms import TOPIC, DemoFault, environment, folder, say
 
 START_LIMIT = 60
 STOP_LIMIT = 60
@@ -22,10 +22,9 @@ class Relay:
 
     def __init__(self, binary: Path) -> None:
         self.log = folder() / "relay.log"
-        environment = {**os.environ, "DATABASE_URL": demo_url(), "NO_COLOR": "1"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [binary, "run", "--topic", TOPIC], env=environment, cwd=folder(), start_new_session=True,
+                [binary, "run", "--topic", TOPIC], env=environment(), cwd=folder(), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         _pid_file().write_text(f"{self.process.pid} {binary}")

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 from services_lib.common import REPO
 
-from .terms import DATABASE, TOPIC, DemoFault, demo_url
+from .terms import DATABASE, TOPIC, DemoFault, demo_url, environment
 
 
 def build() -> Path:
@@ -32,8 +32,7 @@ def drop_database() -> None:
 
 
 def migrate(binary: Path) -> None:
-    environment = {**os.environ, "DATABASE_URL": demo_url()}
-    done = subprocess.run([binary, "migrate"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([binary, "migrate"], env=environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DemoFault(f"doorbell migrate: {done.stderr.strip()}")
 

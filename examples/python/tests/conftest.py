@@ -10,7 +10,6 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-
 from support import REPOSITORY, Topic, required
 
 EXAMPLES = REPOSITORY / "examples"

@@ -94,10 +94,7 @@ class ConsumerProcess:
         ]  # fmt: skip
         self.process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> "ConsumerProcess":
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self.process.poll() is None:
             self.kill()
         self.process.stdout.close()

@@ -1,5 +1,6 @@
 """The idempotent consumer: whatever comes twice, and whenever it is killed, each event takes effect once."""
 
+import contextlib
 import random
 import signal
 import time
@@ -8,8 +9,15 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-
-from support import ConsumerProcess, Topic, order_event, totals, until, until_consumer_session_ends, until_consumer_waits
+from support import (
+    ConsumerProcess,
+    Topic,
+    order_event,
+    totals,
+    until,
+    until_consumer_session_ends,
+    until_consumer_waits,
+)
 
 # The Kafka client's timer of automatic commits ticks every 5 s. A consumer that forgot to switch it off would, held
 # up for this long, commit the offset of an event that has not taken effect.
@@ -18,7 +26,7 @@ LONGER_THAN_THE_COMMIT_TIMER = 6.0
 
 @pytest.fixture
 def consumer(database_url: str, topic: Topic) -> Iterator[ConsumerProcess]:
-    with ConsumerProcess(database_url, topic) as consumer:
+    with contextlib.closing(ConsumerProcess(database_url, topic).start()) as consumer:
         yield consumer
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-
 from support import LIMIT, PROGRAMS, REPOSITORY
 
 PLACE_ORDER = REPOSITORY / "examples" / "psql" / "place_order.sql"
