@@ -129,7 +129,8 @@ BEGIN
     -- Storage parameters live on what stores rows: a partitioned table stores none itself.
     FOR settings IN
         SELECT pg_catalog.format('ALTER TABLE %s SET (%s)', c.oid::regclass, missing.list)
-        FROM pg_catalog.pg_partition_tree(rel) p
+        -- a table without partitions is in no tree, not even its own
+        FROM (SELECT t.relid FROM pg_catalog.pg_partition_tree(rel) t UNION SELECT rel) p
         JOIN pg_catalog.pg_class c ON c.oid = p.relid AND c.relkind = 'r'
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
         CROSS JOIN LATERAL (

@@ -122,6 +122,11 @@ impl Producer {
         })
     }
 
+    /// A broker answered to another producer a moment ago: from now on its absence is worth a word in the log.
+    pub fn assume_connected(&self) {
+        self.inner.client().context().here();
+    }
+
     /// Whether a broker answers within the time. Blocks.
     pub fn is_connected(&self, wait: Duration) -> bool {
         self.inner.client().fetch_cluster_id(wait).is_some()

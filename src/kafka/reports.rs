@@ -8,7 +8,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use tokio::sync::Notify;
-use tracing::{debug, info, warn};
+use tracing::{Span, debug, info, warn};
 
 /// What came back since the last time it was taken. The numbers are those that the records were sent with.
 #[derive(Debug, Default)]
@@ -63,6 +63,10 @@ impl Reports {
 /// What librdkafka calls.
 pub(crate) struct Context {
     pub(crate) reports: Arc<Reports>,
+    /// Where the log of librdkafka's threads belongs.
+    span: Span,
+    /// A broker answered: from then on its absence is news. Before, whoever waits for the first answer tells.
+    here: AtomicBool,
     away: AtomicBool,
 }
 
@@ -70,8 +74,15 @@ impl Context {
     pub(crate) fn new(reports: Arc<Reports>) -> Self {
         Self {
             reports,
+            span: Span::current(),
+            here: AtomicBool::new(false),
             away: AtomicBool::new(false),
         }
+    }
+
+    /// A broker is known to be there.
+    pub(crate) fn here(&self) {
+        self.here.store(true, Ordering::Relaxed);
     }
 }
 
@@ -93,8 +104,9 @@ impl ClientContext for Context {
                 | RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::SSL,
             ) => {
-                if !self.away.swap(true, Ordering::Relaxed) {
+                if self.here.load(Ordering::Relaxed) && !self.away.swap(true, Ordering::Relaxed) {
                     warn!(
+                        parent: &self.span,
                         error = reason,
                         "Kafka cannot be reached: rows wait in the table"
                     );
@@ -112,7 +124,7 @@ impl ProducerContext for Context {
         match result {
             Ok(_) => {
                 if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
-                    info!("Kafka answers again");
+                    info!(parent: &self.span, "Kafka answers again");
                 }
                 self.reports
                     .add(|delivered| delivered.acknowledged.push(ticket));

@@ -138,7 +138,9 @@ impl OutboxRelay {
 
     fn tell(&mut self, error: &RelayError) {
         let text = error.to_string();
-        if self.told.as_ref() != Some(&text) {
+        // With a limit on the start, what ends it is the one line to read.
+        let is_told_at_the_end = !self.started && self.start_by.is_some();
+        if self.told.as_ref() != Some(&text) && !is_told_at_the_end {
             warn!(
                 error = text,
                 "waiting: rows stay in the table, and the relay goes on by itself"
@@ -251,7 +253,7 @@ impl OutboxRelay {
     /// Waits until a broker answers once. After that the producer waits by itself.
     async fn await_kafka(&mut self, table: &Table) -> Result<(), RelayError> {
         let mut backoff = Backoff::default();
-        // One producer for all tries: it reconnects by itself, and says only once that nobody answers.
+        // One producer for all tries: it reconnects by itself.
         let (mut producer, _) = self.producer(table, Batching::UpTo(DEFAULT_BATCH_SIZE))?;
         loop {
             // Where it is not given back, it is dropped there as well: that may block.
@@ -309,6 +311,7 @@ impl OutboxRelay {
             Batching::UpTo(batch_size)
         };
         let (producer, reports) = self.producer(table, batching)?;
+        producer.assume_connected();
         Ok(Term {
             outbox: &self.outbox,
             table,

@@ -1,0 +1,157 @@
+//! The arrows of the house, as data: which module may use which. Moving one is a change of this table.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A module, and the modules of the crate that it may use.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("config", &[]),
+    ("event", &[]),
+    ("postgres", &["config", "event"]),
+    ("kafka", &["config", "event"]),
+    ("relay", &["config", "event", "postgres", "kafka"]),
+    ("app", &["config", "postgres", "kafka", "relay"]),
+];
+
+/// A library, and the only modules that may know it.
+const LIBRARIES: &[(&str, &[&str])] = &[
+    ("sqlx", &["postgres"]),
+    ("rdkafka", &["kafka"]),
+    ("clap", &["app", "config"]),
+    ("anyhow", &["app"]),
+];
+
+/// Files that decide and never wait: no clock, no socket, no runtime.
+const PURE: &[&str] = &[
+    "relay/gaps.rs",
+    "relay/window.rs",
+    "relay/backoff.rs",
+    "kafka/failure.rs",
+    "event.rs",
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => found.extend(sources(&path)),
+            false if path.extension().is_some_and(|end| end == "rs") => found.push(path),
+            false => {}
+        }
+    }
+    found
+}
+
+/// Each file below `src` with its module and its lines of code.
+fn files() -> Vec<(String, String, Vec<String>)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let read = |path: PathBuf| {
+        let name = path
+            .strip_prefix(&root)
+            .expect("below src")
+            .to_str()
+            .expect("a name")
+            .to_owned();
+        let module = name
+            .split('/')
+            .next()
+            .expect("a part")
+            .trim_end_matches(".rs")
+            .to_owned();
+        let text = fs::read_to_string(&path).expect("a file");
+        let code = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with("//"))
+            .map(str::to_owned);
+        (name, module, code.collect())
+    };
+    sources(&root).into_iter().map(read).collect()
+}
+
+/// Names that follow `prefix` in the lines: `crate::a` and `crate::{a, b}`.
+fn named_after(lines: &[String], prefix: &str) -> BTreeSet<String> {
+    let text = lines.join(" ");
+    let mut names = BTreeSet::new();
+    for (at, _) in text.match_indices(prefix) {
+        let rest = &text[at + prefix.len()..];
+        let list = rest
+            .strip_prefix('{')
+            .and_then(|inner| inner.split('}').next());
+        for part in list.unwrap_or(rest).split(',') {
+            let name: String = part
+                .trim()
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            names.insert(name);
+            if list.is_none() {
+                break;
+            }
+        }
+    }
+    names.remove("");
+    names
+}
+
+#[test]
+fn modules_use_what_their_arrows_allow() {
+    for (name, module, lines) in files() {
+        let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| *from == module) else {
+            assert!(
+                ["lib", "main"].contains(&module.as_str()),
+                "{name} is in no room: add it to ARROWS"
+            );
+            continue;
+        };
+        for used in named_after(&lines, "crate::") {
+            let is_module = ARROWS.iter().any(|(module, _)| *module == used);
+            assert!(
+                !is_module || used == module || allowed.contains(&used.as_str()),
+                "{name} uses {used}: no arrow {module} -> {used}"
+            );
+        }
+    }
+}
+
+#[test]
+fn libraries_stay_in_their_rooms() {
+    for (name, module, lines) in files() {
+        for (library, rooms) in LIBRARIES {
+            let uses = lines.iter().any(|line| {
+                line.contains(&format!("{library}::")) || line.contains(&format!("use {library};"))
+            });
+            assert!(
+                !uses || rooms.contains(&module.as_str()),
+                "{name} knows {library}; only {rooms:?} may"
+            );
+        }
+    }
+}
+
+#[test]
+fn pure_files_never_wait() {
+    let all = files();
+    for pure in PURE {
+        let (_, _, lines) = all
+            .iter()
+            .find(|(name, ..)| name == pure)
+            .unwrap_or_else(|| panic!("{pure} is gone"));
+        for forbidden in [
+            "tokio",
+            "Instant",
+            "SystemTime",
+            "async fn",
+            ".await",
+            "std::net",
+            "std::fs",
+        ] {
+            assert!(
+                !lines.iter().any(|line| line.contains(forbidden)),
+                "{pure} has {forbidden}"
+            );
+        }
+    }
+}
