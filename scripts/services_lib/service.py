@@ -49,7 +49,6 @@ class Service:
 
     def user(self):
         """The account it runs as; None: the caller's."""
-        return None
 
     def launched(self, pid):
         """Called with the process id right after the launch."""
