@@ -100,7 +100,7 @@ impl Fetcher {
     async fn fetch_until_halt(&mut self) -> Result<()> {
         let mut at = Position {
             cursor: i64::MIN,
-            known_up_to: None,
+            known_up_to: self.highest_refused(),
             gaps: Gaps::default(),
             checked: None,
             limit: FIRST_ROWS,
@@ -234,6 +234,13 @@ impl Fetcher {
             self.shared.window().give_up_from(first);
         }
         taken
+    }
+
+    /// Rows that an earlier term refused lie among those that this one reads from the start: to send one again would have its batch refused and
+    /// end the term, again and again.
+    fn highest_refused(&self) -> Option<i64> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.refused.keys().max().copied()
     }
 
     /// Rows that must not be fetched again.
