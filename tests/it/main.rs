@@ -8,3 +8,4 @@ mod gaps;
 mod outages;
 mod record;
 mod replicas;
+mod surroundings;

@@ -1,7 +1,7 @@
 //! Real services, started by the project's own script.
 
 use std::collections::HashMap;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// Addresses of a PostgreSQL and a Kafka.
@@ -103,13 +103,26 @@ impl Drop for Instance {
     }
 }
 
-fn script(arguments: &[&str]) -> HashMap<String, String> {
+/// Why this machine cannot have a PostgreSQL 15, which comes from Debian's package alone.
+pub(crate) fn no_postgres_15() -> Option<String> {
+    let output = run_script(&["fetch", "postgres15"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let excuses = ["there is no apt here", "PostgreSQL 15 is missing"];
+    let excused = !output.status.success() && excuses.iter().any(|excuse| said.contains(excuse));
+    excused.then_some(said)
+}
+
+fn run_script(arguments: &[&str]) -> Output {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
-    let output = Command::new(path)
+    Command::new(path)
         .args(arguments)
         .stdin(Stdio::null())
         .output()
-        .expect("scripts/services can be run");
+        .expect("scripts/services can be run")
+}
+
+fn script(arguments: &[&str]) -> HashMap<String, String> {
+    let output = run_script(arguments);
     assert!(
         output.status.success(),
         "scripts/services {arguments:?}: {}",
