@@ -79,7 +79,7 @@ impl Producer {
                 "queue.buffering.max.kbytes",
                 (bytes / 512 + 262_144).clamp(1, 2_147_483_647).to_string(),
             );
-        if kafka.properties.get("partitioner").is_none() {
+        if !kafka.properties.contains_key("partitioner") {
             config.set("partitioner", "murmur2_random");
         }
         if ["linger.ms", "queue.buffering.max.ms"]

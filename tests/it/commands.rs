@@ -66,7 +66,7 @@ fn migrate_and_psql_give_the_same_in_any_order_and_any_number_of_times() {
 
 #[test]
 fn a_migration_does_not_make_writers_wait_and_leaves_a_good_trigger_alone() {
-    let mut world = World::new("patient");
+    let world = World::new("patient");
     // A writer that is in the middle of its transaction would block a change of the trigger, and with it everybody else.
     let mut writer = world.connect();
     world.sql_on(

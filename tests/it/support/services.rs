@@ -68,10 +68,6 @@ impl Instance {
         self.call("stop", &[what]);
     }
 
-    pub(crate) fn variable(&self, name: &str) -> &str {
-        &self.variables[name]
-    }
-
     /// With the shared service in place of what this instance does not have.
     pub(crate) fn services(&self) -> Services {
         let shared = Services::shared();
