@@ -8,4 +8,5 @@ mod gaps;
 mod outages;
 mod record;
 mod replicas;
+mod rights;
 mod surroundings;

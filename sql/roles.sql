@@ -1,0 +1,21 @@
+-- Two roles with no more than they need, for the table `outbox`. Run by the table's owner after the migration:
+--
+--     psql "$DATABASE_URL" -f sql/roles.sql
+--
+-- and then, for example:  CREATE ROLE shop LOGIN PASSWORD '...' IN ROLE doorbell_writer;
+
+BEGIN;
+
+-- Whoever writes events.
+CREATE ROLE doorbell_writer NOLOGIN;
+GRANT INSERT ON outbox TO doorbell_writer;
+
+-- `doorbell run` and `doorbell status`.
+CREATE ROLE doorbell_relay NOLOGIN;
+GRANT USAGE ON SCHEMA doorbell TO doorbell_relay;
+GRANT SELECT ON doorbell.outbox TO doorbell_relay;
+GRANT SELECT, DELETE ON outbox TO doorbell_relay;
+-- To step around rows that others have locked (FOR UPDATE SKIP LOCKED) PostgreSQL asks for UPDATE; nothing is updated.
+GRANT UPDATE ON outbox TO doorbell_relay;
+
+COMMIT;

@@ -1,0 +1,73 @@
+//! The roles of `sql/roles.sql`: enough, and no more than enough.
+
+use crate::support::{Consumer, Relay, World, create_topic};
+
+#[test]
+fn the_roles_are_enough_and_each_right_of_the_relay_is_needed() {
+    let mut world = World::new("rights");
+    create_topic(&world, &world.topic, 1, &[]);
+    // Roles belong to the whole server: other names here than in the file.
+    let (writer, relay) = (
+        format!("writer_{}", std::process::id()),
+        format!("relay_{}", std::process::id()),
+    );
+    let file = include_str!("../../sql/roles.sql");
+    world.sql(
+        &file
+            .replace("doorbell_writer", &writer)
+            .replace("doorbell_relay", &relay),
+    );
+    world.sql(&format!(
+        "ALTER ROLE {writer} LOGIN; ALTER ROLE {relay} LOGIN"
+    ));
+
+    let as_role = |world: &World, role: &str| {
+        world
+            .database_url
+            .replace("//postgres@", &format!("//{role}@"))
+    };
+    let running = Relay::leading(&world, &["--database-url", &as_role(&world, &relay)]);
+    world.sql(&format!(
+        "SET ROLE {writer}; INSERT INTO outbox (type, payload) VALUES ('t', 'x'); RESET ROLE"
+    ));
+    assert_eq!(
+        Consumer::new(&world, &world.topic).await_records(1)[0].text(),
+        "x"
+    );
+    world.await_empty();
+    assert!(
+        world
+            .doorbell(&["status", "--database-url", &as_role(&world, &relay)])
+            .status
+            .success()
+    );
+    assert!(running.stop().success());
+
+    for (right, on) in [
+        ("SELECT", "outbox"),
+        ("UPDATE", "outbox"),
+        ("DELETE", "outbox"),
+        ("SELECT", "doorbell.outbox"),
+        ("USAGE", "SCHEMA doorbell"),
+    ] {
+        world.sql(&format!("REVOKE {right} ON {on} FROM {relay}"));
+        let output = world.doorbell(&[
+            "run",
+            "--start-timeout",
+            "1s",
+            "--database-url",
+            &as_role(&world, &relay),
+        ]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "without {right} on {on}: {stderr}"
+        );
+        assert!(stderr.to_lowercase().contains("grant"), "{stderr}");
+        world.sql(&format!("GRANT {right} ON {on} TO {relay}"));
+    }
+    world.sql(&format!(
+        "DROP OWNED BY {writer}, {relay}; DROP ROLE {writer}, {relay}"
+    ));
+}
