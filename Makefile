@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench services stop fmt clean
 
+# rustup installs here and edits the profile of later shells only.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
 help: ## list these targets
 	@echo 'Doorbell: rows of a PostgreSQL outbox to Kafka'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -22,12 +25,13 @@ services: ## start PostgreSQL and Kafka and leave them running
 	@scripts/need
 	@scripts/services start
 
-stop: ## stop the services that were started here; their data stay
+stop: ## stop the services that were started here and a demo's relay; data stay
+	@PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=scripts python3 -m demo_lib.relay
 	@scripts/services stop --all
 
 fmt: ## format the code
-	@PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" cargo fmt --all
+	@cargo fmt --all
 
-clean: ## stop the services, delete their data and everything that was built
+clean: stop ## stop the services, delete their data and everything that was built
 	@scripts/services remove --all
-	@PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" cargo clean
+	@cargo clean
