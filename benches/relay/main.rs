@@ -46,6 +46,7 @@ struct Arguments {
     quick: bool,
     /// Also writes what was measured to DIR/relay.json
     #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
     out: Option<PathBuf>,
     /// Cargo passes it
     #[arg(long, hide = true)]
