@@ -115,6 +115,8 @@ impl Publisher {
     /// Sends one row, waiting while the producer's queue is full; `false` when the producer is of no more use.
     async fn send(&self, topic: &str, event: &Event<'_>, ticket: Ticket) -> bool {
         loop {
+            // Before the try, so that no report between the two goes unnoticed.
+            let room = self.shared.room.notified();
             match self.producer.send(topic, event, ticket) {
                 Ok(()) => return true,
                 Err(SendError::Row(reason)) => {
@@ -128,7 +130,7 @@ impl Publisher {
                 // The window keeps the queue from filling; only rows beyond every bound meet this. The third stage takes the reports.
                 Err(SendError::QueueFull) => {
                     tokio::select! {
-                        () = self.shared.room.notified() => {}
+                        () = room => {}
                         () = self.shared.abandon.cancelled() => return false,
                     }
                 }

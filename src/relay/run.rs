@@ -218,11 +218,16 @@ impl OutboxRelay {
             leader: candidate.lead(&table).await?,
         };
         self.begin("leading", &table);
-        if table.trigger == Trigger::Disabled {
-            warn!(
+        match table.trigger {
+            Trigger::Enabled => {}
+            Trigger::Disabled => warn!(
                 "the trigger doorbell_ring is disabled: rows wait for the sweep; ALTER TABLE {} ENABLE TRIGGER doorbell_ring",
                 table.quoted
-            );
+            ),
+            Trigger::Missing => warn!(
+                "the trigger doorbell_ring is gone: rows wait for the sweep; run `doorbell migrate --table '{}'`",
+                self.outbox.table
+            ),
         }
         Ok(Ready { table, sessions })
     }

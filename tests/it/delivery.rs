@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgListener};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::support::{Consumer, Received, Relay, World, create_topic};
@@ -144,6 +144,41 @@ fn statements_that_insert_nothing_send_nothing_and_the_relay_goes_on() {
     assert_eq!(consumer.drain().len(), 2);
 }
 
+#[test]
+fn a_copy_of_a_hundred_thousand_rows_rings_once() {
+    let (mut world, _relay, mut consumer) = stage("copy");
+    let channel = format!(
+        "doorbell:{}",
+        world.number("SELECT 'outbox'::regclass::oid::bigint")
+    );
+    let url = world.database_url.clone();
+    let mut listener = world.block_on(async {
+        let mut listener = PgListener::connect(&url).await.expect("a session");
+        listener.listen(&channel).await.expect("a channel");
+        listener
+    });
+    let rows: String = (0..100_000).map(|n| format!("t\t{n}\n")).collect();
+    let mut session = world.connect();
+    world.block_on(async {
+        let copy = "COPY outbox (type, payload) FROM STDIN";
+        let mut copy = session.copy_in_raw(copy).await.expect("a copy");
+        copy.send(rows.as_bytes()).await.expect("the rows");
+        copy.finish().await.expect("an end");
+    });
+    consumer.await_records(100_000);
+    world.await_empty();
+    // A ring of our own is the end of the list: what came before it were the rings of the COPY.
+    world.sql(&format!("SELECT pg_notify('{channel}', 'end')"));
+    let rings = world.block_on(async move {
+        let mut rings = 0;
+        while listener.recv().await.expect("a ring").payload().is_empty() {
+            rings += 1;
+        }
+        rings
+    });
+    assert_eq!(rings, 1);
+}
+
 /// The bound on memory that README promises for the default settings.
 const MEMORY_BOUND_MIB: u64 = 150;
 
@@ -153,6 +188,7 @@ fn a_million_rows_of_one_statement_are_drained_in_bounded_memory() {
     world.sql(
         "INSERT INTO outbox (type, key, payload) SELECT 't', 'k' || n % 1000, rpad('{\"n\": ' || n, 199, ' ') || '}' FROM generate_series(1, 1000000) n",
     );
+    consumer.await_records(1_000_000);
     world.await_empty();
     assert!(
         relay.peak_memory() < MEMORY_BOUND_MIB,
@@ -185,13 +221,14 @@ fn large_rows_among_small_ones_are_drained_in_bounded_memory() {
          FROM generate_series(1, 100000) n",
     );
     let relay = Relay::leading(&world, &["--config", config.to_str().expect("a path")]);
+    let mut consumer = Consumer::new(&world, &world.topic);
+    consumer.await_records(100_000);
     world.await_empty();
     assert!(
         relay.peak_memory() < MEMORY_BOUND_MIB,
         "{} MiB",
         relay.peak_memory()
     );
-    let mut consumer = Consumer::new(&world, &world.topic);
     let large = consumer
         .drain()
         .iter()

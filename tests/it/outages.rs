@@ -204,3 +204,27 @@ fn a_start_timeout_ends_with_one_line() {
         assert!(last[0].contains(&address), "{log}");
     }
 }
+
+#[test]
+fn a_table_that_goes_away_for_a_while_is_waited_for() {
+    let mut world = World::new("gone");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, &[]);
+    world.sql("BEGIN; INSERT INTO outbox (type, payload) VALUES ('x', '1'); ALTER TABLE outbox RENAME TO away; COMMIT");
+    relay.await_log("does not exist");
+    world.sql("ALTER TABLE away RENAME TO outbox");
+    world.await_empty();
+    assert_eq!(Consumer::new(&world, &world.topic).drain().len(), 1);
+}
+
+#[test]
+fn without_its_trigger_the_sweep_delivers_and_says_so() {
+    let mut world = World::new("untriggered");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, &["--sweep", "300ms"]);
+    world.sql("ALTER TABLE outbox DISABLE TRIGGER doorbell_ring");
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('x', '1')");
+    world.await_empty();
+    relay.await_log("the sweep found rows that nothing had announced");
+    assert_eq!(Consumer::new(&world, &world.topic).drain().len(), 1);
+}
