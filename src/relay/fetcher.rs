@@ -92,7 +92,7 @@ impl Fetcher {
     /// Runs until there are to be no more fetches; gives the session back.
     pub(crate) async fn run(mut self) -> Reader {
         if let Err(error) = self.fetch_until_halt().await {
-            self.shared.end(Ending::Postgres(error));
+            self.shared.end(Ending::Session(error));
         }
         self.reader
     }

@@ -41,7 +41,7 @@ impl Publisher {
                 Ok(next) if next == fetched.first + fetched.batch.len() => continue,
                 Ok(next) => next,
                 Err(error) => {
-                    self.shared.end(Ending::Postgres(error));
+                    self.shared.end(Ending::Session(error));
                     fetched.first
                 }
             };

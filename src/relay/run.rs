@@ -188,7 +188,7 @@ impl OutboxRelay {
                     sleep(PRODUCER_PAUSE).await;
                 }
                 Ending::TableChanged => return Err(RelayError::TableChanged),
-                Ending::Postgres(error) => return Err(error.into()),
+                Ending::Session(error) | Ending::Postgres(error) => return Err(error.into()),
             }
             sessions = left.ok_or_else(|| Error::Lost("one of the relay's own".into()))?;
         }
@@ -217,6 +217,10 @@ impl OutboxRelay {
             reader: Reader::new(reader, &table).await?,
             leader: candidate.lead(&table).await?,
         };
+        if let Some(topic) = self.outbox.topic.fixed(&table.name) {
+            // Asked now, the first row does not wait for it.
+            self.topics.lock().await.limit(&topic).await;
+        }
         self.begin("leading", &table);
         match table.trigger {
             Trigger::Enabled => {}

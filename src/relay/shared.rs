@@ -22,14 +22,16 @@ pub(crate) enum Ending {
     TableChanged,
     /// The producer is of no more use.
     Producer(String),
-    /// A session with PostgreSQL is lost, or PostgreSQL refuses.
+    /// The session that fetches or the one that listens is lost or refused; what is in flight is settled on the leader's.
+    Session(Error),
+    /// The leader's session is lost, and the lock with it.
     Postgres(Error),
 }
 
 impl Ending {
     /// Whether what is in flight can still be settled.
     fn settles(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Rebatch)
+        matches!(self, Self::Stopped | Self::Rebatch | Self::Session(_))
     }
 }
 
@@ -91,6 +93,12 @@ impl Shared {
     pub(crate) fn is_producer_lost(&self) -> bool {
         let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(*ending, Some(Ending::Producer(_)))
+    }
+
+    /// Whether the term ends because a session other than the leader's is gone.
+    pub(crate) fn lost_a_session(&self) -> bool {
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*ending, Some(Ending::Session(_)))
     }
 
     pub(crate) fn take_ending(&self) -> Option<Ending> {

@@ -22,6 +22,9 @@ use crate::postgres::{Bell, Error, Leader, Reader, Table};
 /// A session that only listens is asked this often whether it is still there: the bound on how long the relay can be deaf without knowing it.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
+/// When a session is lost, what is in flight may take this long to be settled before a new start: longer only when Kafka is away too.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The three sessions of a leader.
 pub(crate) struct Sessions {
     pub(crate) bell: Bell,
@@ -72,6 +75,7 @@ impl Term<'_> {
 
         let (mut bell, mut reader, mut leader) = (None, None, None);
         let mut deadline: Option<Instant> = None;
+        let mut stopping = false;
         loop {
             tokio::select! {
                 joined = tasks.join_next() => match joined {
@@ -85,9 +89,13 @@ impl Term<'_> {
                         shared.end(Ending::Postgres(Error::Lost("a task failed".into())));
                     }
                 },
-                () = stop.cancelled(), if deadline.is_none() => {
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
                     deadline = Some(Instant::now() + stop_timeout);
                     shared.end(Ending::Stopped);
+                }
+                () = shared.halt.cancelled(), if deadline.is_none() && !stopping && shared.lost_a_session() => {
+                    deadline = Some(Instant::now() + SETTLE_TIMEOUT);
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() && !shared.abandon.is_cancelled() => {
                     warn!(rows = shared.window().unacknowledged(), "rows in flight were not acknowledged in time: they stay in the table");
@@ -203,7 +211,7 @@ async fn listen(mut bell: Bell, ring: watch::Sender<u64>, shared: Arc<Shared>) -
         match heard {
             Ok(()) => ring.send_modify(|rings| *rings += 1),
             Err(error) => {
-                shared.end(Ending::Postgres(error));
+                shared.end(Ending::Session(error));
                 return Done::Bell(bell);
             }
         }
