@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::cli::{Failure, Outcome};
+use super::failure::{Failure, Outcome};
 use crate::config::Settings;
 use crate::postgres::{self, NewEvent, Server, Session};
 

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::cli::Outcome;
+use super::failure::Outcome;
 use crate::config::Settings;
 use crate::postgres::{self, Server, Session, Table};
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod emit;
+mod failure;
 mod migrate;
 mod run;
 mod status;

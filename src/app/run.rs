@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::cli::{Failure, Outcome};
+use super::failure::{Failure, Outcome};
 use crate::config::Settings;
 use crate::relay::{Relay, RelayError};
 

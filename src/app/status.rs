@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::cli::Outcome;
+use super::failure::Outcome;
 use crate::config::Settings;
 use crate::postgres::{self, Server, Session, Status, Table};
 

@@ -7,15 +7,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgConnection, PgListener};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
-use crate::support::{Consumer, Received, Relay, World, create_topic};
-
-fn stage(test: &str) -> (World, Relay, Consumer) {
-    let world = World::new(test);
-    create_topic(&world, &world.topic, 6, &[]);
-    let relay = Relay::leading(&world, &[]);
-    let consumer = Consumer::new(&world, &world.topic);
-    (world, relay, consumer)
-}
+use crate::support::{Consumer, Received, Relay, World, create_topic, stage};
 
 #[test]
 fn what_is_rolled_back_is_never_sent() {

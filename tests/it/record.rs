@@ -4,16 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::Row;
 
-use crate::support::{Consumer, Received, Relay, World, create_topic};
-
-/// A world with its topic, a leading relay, and a consumer.
-fn stage(test: &str) -> (World, Relay, Consumer) {
-    let world = World::new(test);
-    create_topic(&world, &world.topic, 6, &[]);
-    let relay = Relay::leading(&world, &[]);
-    let consumer = Consumer::new(&world, &world.topic);
-    (world, relay, consumer)
-}
+use crate::support::{Consumer, Received, Relay, World, create_topic, stage};
 
 fn header(name: &str, value: Option<&str>) -> (String, Option<Vec<u8>>) {
     (name.to_owned(), value.map(|text| text.as_bytes().to_vec()))

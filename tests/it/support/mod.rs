@@ -33,3 +33,12 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// A world with its topic, a leading relay, and a consumer.
+pub(crate) fn stage(test: &str) -> (World, Relay, Consumer) {
+    let world = World::new(test);
+    create_topic(&world, &world.topic, 6, &[]);
+    let relay = Relay::leading(&world, &[]);
+    let consumer = Consumer::new(&world, &world.topic);
+    (world, relay, consumer)
+}

@@ -1,0 +1,151 @@
+//! The window's books under random completions.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits = Limits {
+    rows: 8,
+    bytes: 100,
+};
+
+fn row(id: i64) -> Sent {
+    Sent {
+        id,
+        created_at: id * 10,
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Admit(usize),
+    Acknowledge(usize),
+    GiveUp(usize),
+    Take(bool),
+    DeleteSome(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..40_usize).prop_map(Step::Admit),
+        4 => any::<usize>().prop_map(Step::Acknowledge),
+        1 => any::<usize>().prop_map(Step::GiveUp),
+        2 => any::<bool>().prop_map(Step::Take),
+        2 => any::<usize>().prop_map(Step::DeleteSome),
+    ];
+    prop::collection::vec(step, 0..150)
+}
+
+/// What the window should think, in the plainest words.
+#[derive(Default)]
+struct Model {
+    sent: BTreeMap<Ticket, usize>,
+    acknowledged: BTreeMap<Ticket, ()>,
+    taken: Vec<Ticket>,
+}
+
+proptest! {
+    #[test]
+    fn random_completions_keep_the_books(steps in steps()) {
+        let mut window = Window::new(LIMITS);
+        let mut model = Model::default();
+        for step in steps {
+            match step {
+                Step::Admit(bytes) => {
+                    let ticket = window.next_ticket();
+                    prop_assert_eq!(window.admit(row(ticket as i64), bytes), ticket);
+                    model.sent.insert(ticket, bytes);
+                }
+                Step::Acknowledge(n) => if let Some(&ticket) = model.sent.keys().nth(n % model.sent.len().max(1)) {
+                    window.acknowledge(ticket);
+                    window.acknowledge(ticket);
+                    model.sent.remove(&ticket);
+                    model.acknowledged.insert(ticket, ());
+                },
+                Step::GiveUp(n) => if let Some(&ticket) = model.sent.keys().nth(n % model.sent.len().max(1)) {
+                    prop_assert_eq!(window.give_up(ticket), Some(row(ticket as i64)));
+                    prop_assert_eq!(window.give_up(ticket), None);
+                    model.sent.remove(&ticket);
+                },
+                Step::Take(all) => {
+                    let limit = if all { Ticket::MAX } else { model.sent.keys().next().copied().unwrap_or(Ticket::MAX) };
+                    let expected: Vec<_> = model.acknowledged.range(..limit).map(|(ticket, ())| *ticket).collect();
+                    let taken: Vec<_> = window.take(all).into_iter().map(|(ticket, _)| ticket).collect();
+                    prop_assert_eq!(&taken, &expected);
+                    model.acknowledged.retain(|ticket, ()| *ticket >= limit);
+                    model.taken.extend(taken);
+                }
+                Step::DeleteSome(n) => {
+                    let rest = model.taken.split_off(n.min(model.taken.len()));
+                    window.deleted(std::mem::replace(&mut model.taken, rest));
+                }
+            }
+            let known = model.sent.len() + model.acknowledged.len() + model.taken.len();
+            prop_assert_eq!(window.len(), known);
+            prop_assert_eq!(window.known().len(), known);
+            prop_assert_eq!(window.unacknowledged(), model.sent.len());
+            prop_assert_eq!(window.has_acknowledged(), !model.acknowledged.is_empty());
+            prop_assert_eq!(window.bytes, model.sent.values().sum::<usize>());
+        }
+        let rest = window.next_ticket();
+        for ticket in model.sent.into_keys() {
+            window.acknowledge(ticket);
+        }
+        window.deleted(model.taken);
+        let left: Vec<_> = window.take(true).into_iter().map(|(ticket, _)| ticket).collect();
+        window.deleted(left);
+        prop_assert!(window.slots.is_empty(), "a slot stayed behind");
+        prop_assert_eq!(window.next_ticket(), rest, "tickets are never given twice");
+    }
+}
+
+#[test]
+fn the_bounds_hold_and_room_comes_in_bites() {
+    let mut window = Window::new(LIMITS);
+    assert_eq!(
+        window.room(),
+        Some(Room {
+            rows: 8,
+            bytes: 100
+        })
+    );
+    let tickets: Vec<_> = (0..7).map(|id| window.admit(row(id), 1)).collect();
+    assert_eq!(window.room(), None, "one row free is not worth a statement");
+    window.acknowledge(tickets[0]);
+    window.take(false);
+    assert_eq!(window.room(), None, "it is not deleted yet");
+    window.deleted([tickets[0]]);
+    assert_eq!(window.room(), Some(Room { rows: 2, bytes: 94 }));
+    window.admit(row(9), 1_000);
+    assert_eq!(
+        window.room(),
+        None,
+        "one row larger than the bound goes, and fills it"
+    );
+}
+
+#[test]
+fn a_locked_row_is_known_and_holds_nothing_up() {
+    let mut window = Window::new(LIMITS);
+    let ticket = window.admit(row(1), 1);
+    window.acknowledge(ticket);
+    window.take(true);
+    window.is_locked(row(1));
+    window.deleted([ticket]);
+    assert!(window.slots.is_empty());
+    assert_eq!(window.known().get(&1), Some(&10));
+    assert_eq!(window.locked(), [1]);
+    window.still_locked(&[]);
+    assert!(window.known().is_empty());
+}
+
+#[test]
+fn rows_that_never_reached_the_producer_are_as_if_never_fetched() {
+    let mut window = Window::new(LIMITS);
+    let tickets: Vec<_> = (0..3).map(|id| window.admit(row(id), 1)).collect();
+    window.give_up_from(tickets[1]);
+    assert_eq!(window.unacknowledged(), 1);
+    assert_eq!(window.known().len(), 1);
+}
