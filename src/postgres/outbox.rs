@@ -180,20 +180,10 @@ fn fetch_statements(table: &Table) -> (String, String) {
 }
 
 impl Batch {
-    /// Reads every row once, so that a surprise of the wire is an error here and not a panic later; and puts them in order.
-    /// They come in order, but SQL promises that only where it is asked to sort, which would cost a copy of each payload.
+    /// Puts the rows in order. They come in order, but SQL promises that only where it is asked to sort, which would cost a copy of each payload.
     fn read(rows: Vec<PgRow>) -> Result<Self> {
-        let head = |row: PgRow| -> Result<(Head, PgRow)> {
-            let event = read(&row)?;
-            let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-            let head = Head {
-                id: event.id,
-                created_at: event.created_at,
-                bytes: length(event.payload) + length(event.key) + length(event.headers),
-            };
-            Ok((head, row))
-        };
-        let mut rows: Vec<_> = rows.into_iter().map(head).collect::<Result<_>>()?;
+        let headed = |row: PgRow| Ok((head(&row)?, row));
+        let mut rows: Vec<_> = rows.into_iter().map(headed).collect::<Result<_>>()?;
         if !rows.is_sorted_by_key(|(head, _)| head.id) {
             rows.sort_by_key(|(head, _)| head.id);
         }
@@ -224,6 +214,16 @@ impl Batch {
     pub fn retain(&mut self, mut keep: impl FnMut(&Head) -> bool) {
         self.rows.retain(|(head, _)| keep(head));
     }
+}
+
+/// Less than all of the row: the rest is read when the row is published.
+fn head(row: &PgRow) -> Result<Head> {
+    let length = |index| Ok::<_, Error>(bytes(row, index)?.map_or(0, <[u8]>::len));
+    Ok(Head {
+        id: int(row, 0)?,
+        created_at: time(row, 1)?,
+        bytes: length(3)? + length(4)? + length(6)?,
+    })
 }
 
 fn read(row: &PgRow) -> Result<Event<'_>> {

@@ -9,27 +9,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{self, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::gaps::Gaps;
+use super::position::{LOOK_INTERVAL, LOOK_SHARE, MAX_BYTES, Position, Swept, WIDE_INTERVAL};
 use super::shared::{Counters, Ending, Memory, Shared};
 use super::window::{Room, Ticket};
 use crate::postgres::{Ask, Batch, LOOK_PAGE, Reader, Result, Sent};
 
-/// Rows of one fetch: above this a larger fetch no longer pays, and it holds memory.
-const MAX_ROWS: usize = 4_000;
-/// The first fetch after a start: rows may be large, and for json their size is only known when they are read.
-const FIRST_ROWS: usize = 256;
-/// Bytes of one fetch.
-const MAX_BYTES: usize = 4 << 20;
 /// Who may own a gap is asked at most so often: the question touches every partition of the server's lock table.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
-/// A look below the cursor reads the ids of all rows in flight, and what the last vacuum left. At most so often...
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// ... and at most this share of the time.
-const LOOK_SHARE: u32 = 10;
 /// A notification arrives within milliseconds of the commit.
 const RING_IS_LATE: Duration = Duration::from_secs(1);
-/// While there are too many gaps to look into each with every fetch, all are looked over this often.
-const WIDE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Rows on their way to the publisher, with the ticket of the first.
 pub(crate) struct Fetched {
@@ -65,29 +53,6 @@ pub(crate) struct Fetcher {
     pub(crate) ours: Vec<i32>,
 }
 
-/// Where the reading stands.
-struct Position {
-    /// Rows above it were not fetched yet.
-    cursor: i64,
-    /// The highest the cursor has been, when it went back: rows up to here may be known already.
-    known_up_to: Option<i64>,
-    gaps: Gaps,
-    checked: Option<Instant>,
-    limit: usize,
-    /// A look below the cursor is due then.
-    look_due: Option<time::Instant>,
-    next_look: time::Instant,
-    next_sweep: time::Instant,
-    swept: Option<Swept>,
-}
-
-/// Rows that a sweep found. Their ring may be on its way: they are judged a moment later.
-#[derive(Debug, Clone, Copy)]
-struct Swept {
-    rows: usize,
-    judged: time::Instant,
-}
-
 impl Fetcher {
     /// Runs until there are to be no more fetches; gives the session back.
     pub(crate) async fn run(mut self) -> Reader {
@@ -98,17 +63,10 @@ impl Fetcher {
     }
 
     async fn fetch_until_halt(&mut self) -> Result<()> {
-        let mut at = Position {
-            cursor: i64::MIN,
-            known_up_to: self.highest_refused(),
-            gaps: Gaps::default(),
-            checked: None,
-            limit: FIRST_ROWS,
-            look_due: None,
-            next_look: time::Instant::now(),
-            next_sweep: time::Instant::now() + jittered(self.sweep),
-            swept: None,
-        };
+        let mut at = Position::start(
+            self.highest_refused(),
+            time::Instant::now() + jittered(self.sweep),
+        );
         self.rings.mark_changed();
         loop {
             match self.wait(&at).await {
@@ -303,71 +261,6 @@ impl Fetcher {
                 "the sweep found rows that nothing had announced: is the trigger in place? ask `doorbell status`"
             );
         }
-    }
-}
-
-impl Position {
-    /// Takes a fetch in: gaps that it closed and opened, and the cursor. What is left of the batch is new.
-    fn advance(
-        &mut self,
-        mut batch: Batch,
-        full: bool,
-        known: Option<&FxHashMap<i64, i64>>,
-    ) -> Batch {
-        let cursor = self.cursor;
-        for row in batch.heads().filter(|row| row.id <= cursor) {
-            self.gaps.found(row.id);
-        }
-        let above: Vec<i64> = batch
-            .heads()
-            .map(|row| row.id)
-            .filter(|id| *id > cursor)
-            .collect();
-        // Gaps come first in a batch: one row from above them says that all of them were looked into.
-        if !full || !above.is_empty() {
-            self.gaps.looked();
-        }
-        self.cursor = above.last().copied().unwrap_or(cursor);
-        self.gaps.saw(cursor, above);
-        if let Some(known) = known {
-            batch.retain(|row| known.get(&row.id) != Some(&row.created_at));
-        }
-        if self
-            .known_up_to
-            .is_some_and(|known_up_to| self.cursor >= known_up_to)
-            || !full
-        {
-            self.known_up_to = None;
-        }
-        batch
-    }
-
-    /// The cursor returns to before `id`: the rows from there on are looked at again, and the known ones among them left out.
-    fn go_back(&mut self, id: i64) {
-        let cursor = id.saturating_sub(1);
-        debug!(row.id = id, "a row below the cursor: going back");
-        self.known_up_to = Some(self.known_up_to.unwrap_or(i64::MIN).max(self.cursor));
-        self.cursor = cursor;
-        self.gaps.forget_above(cursor);
-    }
-
-    /// Asks for as many rows as fit the bytes, by the sizes that the last fetch met.
-    fn adapt(&mut self, rows: usize, bytes: usize, cut: bool) {
-        if cut {
-            let average = (bytes / rows.max(1)).max(1);
-            self.limit = (MAX_BYTES / average).clamp(1, MAX_ROWS);
-        } else if rows >= self.limit {
-            self.limit = (self.limit * 2).min(MAX_ROWS);
-        }
-    }
-
-    fn look_later(&mut self, pause: Duration) {
-        let earliest = match pause {
-            // A ring without a row is answered at once if the last look is long enough ago.
-            LOOK_INTERVAL => self.next_look,
-            pause => self.next_look.max(time::Instant::now() + pause),
-        };
-        self.look_due.get_or_insert(earliest);
     }
 }
 

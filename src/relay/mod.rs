@@ -10,6 +10,7 @@
 //! | `settler` | third stage: delivery reports to deletes |
 //! | `shared` | what the stages share |
 //! | `refusal` | rows that Kafka can never take |
+//! | `position` | where the first stage's reading stands |
 //! | `gaps` | ids that a fetch jumped over (pure) |
 //! | `window` | rows in flight, and the room that is left (pure) |
 //! | `backoff` | waits between tries (pure) |
@@ -18,6 +19,7 @@ mod backoff;
 mod fetcher;
 mod fleet;
 mod gaps;
+mod position;
 mod publisher;
 mod refusal;
 mod run;

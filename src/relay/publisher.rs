@@ -63,6 +63,11 @@ impl Publisher {
                 Err(reason) => self.refusals.refuse(&self.shared, ticket, &reason),
                 Ok(topic) => {
                     if *known_topic != *topic {
+                        if let Err(fault) = check_topic(&topic) {
+                            let reason = format!("its topic cannot be one: {fault}");
+                            self.refusals.refuse(&self.shared, ticket, &reason);
+                            continue;
+                        }
                         if !self.is_within_limit(&topic).await {
                             self.shared.end(Ending::Rebatch);
                             return Ok(ticket);
@@ -83,14 +88,10 @@ impl Publisher {
         let text = |bytes: &'a [u8]| {
             std::str::from_utf8(bytes).map_err(|_| "its topic is not UTF-8".to_owned())
         };
-        let topic = match event.topic {
+        Ok(match event.topic {
             Some(topic) => Cow::Borrowed(text(topic)?),
             None => self.route.topic(&self.table, text(event.event_type)?),
-        };
-        match check_topic(&topic) {
-            Ok(()) => Ok(topic),
-            Err(fault) => Err(format!("its topic cannot be one: {fault}")),
-        }
+        })
     }
 
     /// The broker judges a batch by its topic's limit, and one that is too large comes back whole. So batches stay below the smallest limit.
