@@ -89,11 +89,13 @@ impl Statements {
     fn of(table: &Table) -> Self {
         let (id, created_at, table) = (&table.columns.id, &table.columns.created_at, &table.quoted);
         Self {
+            // The columns of the runs have names that no mapped column has, since that may be an expression and cannot be qualified.
             delete: format!(
-                "DELETE FROM {table} o USING (SELECT low, high, CASE WHEN until = 9223372036854775807 THEN 'infinity' ELSE \
-                 '2000-01-01 00:00:00+00'::timestamptz + until * interval '1 microsecond' END AS until \
-                 FROM ROWS FROM (unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::bigint[])) AS u (low, high, until)) r \
-                 WHERE o.{id} >= r.low AND o.{id} <= r.high AND o.{created_at} <= r.until"
+                "DELETE FROM {table} USING (SELECT doorbell_low, doorbell_high, CASE WHEN until = 9223372036854775807 THEN 'infinity' ELSE \
+                 '2000-01-01 00:00:00+00'::timestamptz + until * interval '1 microsecond' END AS doorbell_until \
+                 FROM ROWS FROM (unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::bigint[])) \
+                 AS u (doorbell_low, doorbell_high, until)) r \
+                 WHERE {id} >= doorbell_low AND {id} <= doorbell_high AND {created_at} <= doorbell_until"
             ),
             delete_unlocked: format!(
                 "DELETE FROM {table} o USING (SELECT {id} AS id FROM {table} WHERE {id} = ANY ($1) FOR UPDATE SKIP LOCKED) s \

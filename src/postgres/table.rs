@@ -164,7 +164,7 @@ const FIND: &str = "SELECT c.oid::bigint AS oid, c.relkind::text AS kind, pg_cat
     WHERE c.oid = pg_catalog.to_regclass($1)";
 
 /// `indexed`: some usable index begins with the column. `unique`: some unique index is on it alone.
-const COLUMNS: &str = "SELECT a.attname::text AS name, b.typname::text AS type, b.typtype::text AS typtype, \
+const COLUMNS: &str = "SELECT a.attname::text AS name, a.attnotnull AS not_null, b.typname::text AS type, b.typtype::text AS typtype, \
     EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = a.attnum) AS indexed, \
     EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indisunique \
             AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) AS unique \
@@ -176,6 +176,7 @@ struct Column {
     name: String,
     /// The base type's name, or `enum`.
     kind: String,
+    not_null: bool,
     indexed: bool,
     unique: bool,
 }
@@ -196,6 +197,7 @@ impl<'a> Found<'a> {
                 } else {
                     row.try_get("type")?
                 },
+                not_null: row.try_get("not_null")?,
                 indexed: row.try_get("indexed")?,
                 unique: row.try_get("unique")?,
             })
@@ -277,12 +279,18 @@ impl<'a> Found<'a> {
             ));
         }
         let name = quote(&column.name);
-        Ok(match column.kind.as_str() {
+        let expression = match column.kind.as_str() {
             "text" | "varchar" | "bytea" | "timestamptz" => name,
             "int8" if role == "id" => name,
             // read in the session's time zone, which is UTC
             "timestamp" => format!("{name}::timestamptz"),
             _ => format!("{name}::text"),
+        };
+        // A row's time is part of its identity: one without a time has the same one each time.
+        Ok(if role == "created_at" && !column.not_null {
+            format!("coalesce({expression}, 'epoch'::timestamptz)")
+        } else {
+            expression
         })
     }
 }

@@ -218,3 +218,18 @@ fn an_event_keeps_its_id_when_it_is_sent_again_and_a_reset_sequence_makes_new_on
     assert_eq!(received[2].seq(), 1);
     assert_ne!(received[0].header("id"), received[2].header("id"));
 }
+
+#[test]
+fn rows_with_strange_times_are_sent_and_deleted_like_others() {
+    let (mut world, relay, mut consumer) = stage("times");
+    assert!(relay.stop().success());
+    world.sql("ALTER TABLE outbox ALTER created_at DROP NOT NULL");
+    let _relay = Relay::leading(&world, &[]);
+    world.sql(
+        "INSERT INTO outbox (type, payload, created_at) VALUES ('t', 'a', NULL), ('t', 'b', 'infinity'), ('t', 'c', '-infinity'), \
+         ('t', 'd', '1900-01-01'), ('t', 'e', '1970-01-01'), ('t', 'f', '294276-12-31')",
+    );
+    consumer.await_records(6);
+    world.await_empty();
+    assert_eq!(consumer.drain().len(), 6);
+}
