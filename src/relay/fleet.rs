@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use super::run::{OutboxRelay, RelayError};
+use super::error::RelayError;
+use super::run::OutboxRelay;
 use super::shared::Counters;
 use crate::config::Settings;
 

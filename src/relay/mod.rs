@@ -8,6 +8,7 @@
 //! | `fetcher` | first stage: notifications to batches of rows |
 //! | `publisher` | second stage: batches to records, in order |
 //! | `settler` | third stage: delivery reports to deletes |
+//! | `error` | why a relay cannot go on |
 //! | `shared` | what the stages share |
 //! | `refusal` | rows that Kafka can never take |
 //! | `position` | where the first stage's reading stands |
@@ -16,6 +17,7 @@
 //! | `backoff` | waits between tries (pure) |
 
 mod backoff;
+mod error;
 mod fetcher;
 mod fleet;
 mod gaps;
@@ -28,5 +30,5 @@ mod shared;
 mod term;
 mod window;
 
+pub use error::RelayError;
 pub use fleet::Relay;
-pub use run::RelayError;

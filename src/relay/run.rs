@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
+use super::error::RelayError;
 use super::shared::{Counters, Ending, Memory};
 use super::term::{Outcome, Sessions, Term};
 use crate::config::{Kafka, Outbox, Settings, check_topic};
@@ -19,47 +20,6 @@ const KAFKA_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A producer that fails at once would be built again and again.
 const PRODUCER_PAUSE: Duration = Duration::from_millis(200);
-
-/// Why a relay gave up.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    /// PostgreSQL refuses, or stayed away longer than it was waited for.
-    #[error(transparent)]
-    Postgres(#[from] Error),
-    /// The configuration for Kafka cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The name of the table stands for another table now, or for none.
-    #[error("the table was dropped or replaced")]
-    TableChanged,
-    /// What is configured does not fit the table.
-    #[error("{0}")]
-    Route(String),
-    /// Kafka stayed away longer than it was waited for.
-    #[error(
-        "Kafka at {0} does not answer; check kafka.brokers, and that the broker's advertised.listeners can be reached from here"
-    )]
-    KafkaAway(String),
-    /// A task of the relay panicked.
-    #[error("a task of the relay failed: {0}; this is a defect of Doorbell")]
-    Defect(String),
-    /// The stop came with rows in flight, and its time ran out.
-    #[error(
-        "{0} rows in flight were not settled in time; they are still in the table and will be sent again"
-    )]
-    Unsettled(usize),
-}
-
-impl RelayError {
-    /// Whether waiting cannot help.
-    fn is_permanent(&self) -> bool {
-        match self {
-            Self::Postgres(error) => error.is_permanent(),
-            Self::Config(_) | Self::Route(_) | Self::Unsettled(_) | Self::Defect(_) => true,
-            Self::KafkaAway(_) | Self::TableChanged => false,
-        }
-    }
-}
 
 /// One outbox and what its relay needs.
 pub(crate) struct OutboxRelay {

@@ -12,6 +12,7 @@ pub(crate) use relay::Relay;
 pub(crate) use services::{Instance, Services, no_postgres_15};
 pub(crate) use world::{World, doorbell};
 
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 /// Long enough for a broker that was restarted to be found again on a busy machine; tests wait for events, so it only bounds failures.
@@ -41,4 +42,15 @@ pub(crate) fn stage(test: &str) -> (World, Relay, Consumer) {
     let relay = Relay::leading(&world, &[]);
     let consumer = Consumer::new(&world, &world.topic);
     (world, relay, consumer)
+}
+
+/// The command must fail with this code and one line that has these words.
+#[track_caller]
+pub(crate) fn refused(output: &Output, code: i32, words: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "one line: {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{word:?} in {stderr}");
+    }
 }

@@ -1,0 +1,161 @@
+//! What is said about bad input, and what is never said.
+
+use crate::support::{Consumer, Relay, World, create_topic, refused};
+
+#[test]
+fn what_is_wrong_with_the_database_is_said_in_one_line() {
+    let mut world = World::new("badinput");
+    let (server, name) = world
+        .database_url
+        .rsplit_once('/')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .expect("a URL");
+    let at = server.rsplit_once('@').expect("user@host").1.to_owned();
+    let run = |world: &World, flags: &[&str]| {
+        world.doorbell(&[&["run", "--start-timeout", "1s"], flags].concat())
+    };
+
+    refused(
+        &run(&world, &["--table", "absent"]),
+        1,
+        &["table absent does not exist", "doorbell migrate"],
+    );
+    refused(
+        &run(&world, &["--column", "key=nope"]),
+        1,
+        &["no column \"nope\"", "[outbox.columns]"],
+    );
+    refused(
+        &run(&world, &["--column", "payload=created_at"]),
+        1,
+        &["timestamptz", "payload", "jsonb"],
+    );
+    refused(
+        &run(&world, &["--topic", "not legal"]),
+        2,
+        &["--topic", "topic"],
+    );
+    refused(&run(&world, &["--sweep", "soon"]), 2, &["--sweep"]);
+    refused(
+        &run(&world, &["--kafka-brokers", "127.0.0.1:1"]),
+        1,
+        &["Kafka at 127.0.0.1:1 does not answer", "check"],
+    );
+    refused(
+        &run(
+            &world,
+            &["--database-url", &format!("{server}/absent_{name}")],
+        ),
+        1,
+        &["does not exist", "DATABASE_URL"],
+    );
+    refused(
+        &run(
+            &world,
+            &["--database-url", "postgres://u@no-such-host.invalid/x"],
+        ),
+        1,
+        &["no-such-host.invalid", "resolved"],
+    );
+    refused(
+        &run(&world, &["--database-url", "postgres://u@127.0.0.1:1/x"]),
+        1,
+        &["127.0.0.1:1", "cannot be reached"],
+    );
+    refused(
+        &run(&world, &["--database-url", "mysql://u:hush@h/x"]),
+        2,
+        &["postgres://"],
+    );
+    refused(
+        &run(
+            &world,
+            &[
+                "--database-url",
+                &format!("postgres://nobody_{name}@{at}/{name}"),
+            ],
+        ),
+        1,
+        &["does not exist"],
+    );
+
+    world.sql("CREATE TABLE plain (id bigint PRIMARY KEY, type text, payload text, created_at timestamptz)");
+    refused(
+        &run(&world, &["--table", "plain"]),
+        1,
+        &["not set up as an outbox", "doorbell migrate --table"],
+    );
+    world.sql("SELECT doorbell.create_outbox('plain'); DROP TRIGGER doorbell_ring ON plain");
+    refused(
+        &run(&world, &["--table", "plain"]),
+        1,
+        &["no trigger doorbell_ring", "doorbell migrate --table"],
+    );
+    world.sql("ALTER TABLE plain DROP CONSTRAINT plain_pkey");
+    refused(
+        &run(&world, &["--table", "plain"]),
+        1,
+        &["no index", "primary key"],
+    );
+    world.sql(&format!("CREATE ROLE r_{name} LOGIN; GRANT USAGE ON SCHEMA doorbell TO r_{name}; GRANT SELECT ON outbox TO r_{name}"));
+    let limited = format!("postgres://r_{name}@{at}/{name}");
+    refused(
+        &run(&world, &["--database-url", &limited]),
+        1,
+        &["may not UPDATE", "GRANT UPDATE"],
+    );
+    world.sql(&format!("DROP OWNED BY r_{name}; DROP ROLE r_{name}"));
+}
+
+#[test]
+fn faults_of_a_file_are_all_said_and_a_secret_never_is() {
+    let world = World::new("badfile");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("doorbell.toml");
+    let text = "[database]\nurl = \"postgres://u:hush-hush@h/d\"\n[kafka.properties]\n\"compression.type\" = \"hush-hush\"\n[[outbox]]\ntopik = \"x\"\nsweep = \"never\"\n";
+    std::fs::write(&file, text).expect("a file");
+    let output = world.doorbell(&["run", "--config", file.to_str().expect("a path")]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr.contains(":6:") && stderr.contains("`topic`"),
+        "{stderr}"
+    );
+    assert!(stderr.contains(":7:"), "{stderr}");
+
+    std::fs::write(
+        &file,
+        "[kafka.properties]\n\"compression.type\" = \"hush-hush\"\n",
+    )
+    .expect("a file");
+    let output = world.doorbell(&["run", "--config", file.to_str().expect("a path")]);
+    refused(&output, 2, &["compression.type", "[kafka.properties]"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hush"));
+    std::fs::write(&file, "[kafka.properties]\n\"no.such.thing\" = \"1\"\n").expect("a file");
+    refused(
+        &world.doorbell(&["run", "--config", file.to_str().expect("a path")]),
+        2,
+        &["no.such.thing"],
+    );
+}
+
+#[test]
+fn a_password_in_the_url_is_in_no_log_and_no_error() {
+    let world = World::new("secret");
+    create_topic(&world, &world.topic, 1, &[]);
+    let secret = "pl4nted-s3cret";
+    let url = world
+        .database_url
+        .replace("postgres@", &format!("postgres:{secret}@"));
+    let relay = Relay::leading(&world, &["--database-url", &url]);
+    world.doorbell(&["emit", "--type", "t", "x"]);
+    Consumer::new(&world, &world.topic).await_records(1);
+    assert_eq!(relay.count_log(secret), 0);
+    let away = url.replace(
+        world.database_url.rsplit_once('@').expect("a host").1,
+        "127.0.0.1:1/x",
+    );
+    let output = world.doorbell(&["status", "--database-url", &away]);
+    refused(&output, 1, &["cannot be reached"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains(secret));
+}
