@@ -155,3 +155,27 @@ fn pure_files_never_wait() {
         }
     }
 }
+
+#[test]
+fn every_promise_of_the_readme_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("a README");
+    let table = readme
+        .split("## Promises")
+        .nth(1)
+        .and_then(|rest| rest.split("### ").next())
+        .expect("the promises");
+    let mut named = 0;
+    for name in table.split('`').filter(|name| name.contains("::")) {
+        let (file, test) = name.split_once("::").expect("file::test");
+        let path = root.join("tests/it").join(file).with_extension("rs");
+        let text = fs::read_to_string(&path).unwrap_or_else(|_| panic!("no file for {name}"));
+        assert!(
+            text.contains(&format!("fn {test}()")),
+            "no test {name}, which README names"
+        );
+        named += 1;
+    }
+    let rows = table.lines().filter(|line| line.starts_with("| ")).count() - 1;
+    assert!(named >= rows, "{rows} promises and {named} tests");
+}
