@@ -18,7 +18,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
 use sqlx::{Executor, Row};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::bare::Bare;
 use crate::figures::Percentiles;
@@ -81,13 +81,25 @@ async fn bare(stage: &mut Stage, block: u32, raw: &mut Raw) -> anyhow::Result<()
     let mut consumer = Consumer::start(stage, &topic)?;
     insert(stage, &mut consumer, WARM_UP).await?;
     let rows = insert(stage, &mut consumer, block).await?;
-    let acknowledged = bare.times();
+    // A consumer may have the last record before its acknowledgement is back.
+    let acknowledged = async {
+        loop {
+            let times = bare.times();
+            if times.len() >= (WARM_UP + block) as usize {
+                return times;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let acknowledged = timeout(Duration::from_secs(10), acknowledged)
+        .await
+        .context("a record that arrived was not acknowledged")?;
     for ((id, committed), millis) in rows {
         raw.bare.push(millis);
         let (_, at) = acknowledged
             .iter()
             .find(|(acknowledged, _)| *acknowledged == id)
-            .context("a record arrived that was not acknowledged")?;
+            .context("a record arrived that was never sent")?;
         raw.bare_to_acknowledgement
             .push(millis_between(committed, *at));
     }
