@@ -126,7 +126,7 @@ async fn insert(
     let mut measured = Vec::new();
     for _ in 0..rows {
         // Time itself is what is wanted here: rows that come alone.
-        tokio::time::sleep(PAUSE).await;
+        sleep(PAUSE).await;
         let row = stage
             .session
             .fetch_one("INSERT INTO outbox (type, key, payload) VALUES ('OrderCreated', 'key', repeat('x', 200)) RETURNING id")
