@@ -4,6 +4,7 @@ use sqlx::Row;
 
 use super::error::Result;
 use super::session::Session;
+use super::table::quote;
 use crate::config::{Columns, Optional, TableName};
 
 /// An event to insert.
@@ -52,10 +53,6 @@ pub async fn emit(
         quote(&columns.id)
     );
     Ok(session.one(&insert, |q| q).await?.try_get(0)?)
-}
-
-fn quote(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
 /// An untyped literal: the one form of a value that fits columns of every type.

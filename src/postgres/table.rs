@@ -297,6 +297,7 @@ impl<'a> Found<'a> {
 
 const TEXTS: &[&str] = &["text", "varchar", "bpchar", "name", "enum"];
 
-fn quote(identifier: &str) -> String {
+/// An identifier as SQL wants it, whatever is in it.
+pub(super) fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
