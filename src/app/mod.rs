@@ -1,5 +1,6 @@
 //! The command line around the library: arguments, log, signals, exit codes.
 
+pub mod bench;
 mod cli;
 mod emit;
 mod failure;

@@ -1,0 +1,7 @@
+//! Measuring on the user's own services.
+//!
+//! | file | what |
+//! |---|---|
+//! | `plot` | plots as SVG |
+
+pub mod plot;
