@@ -13,16 +13,19 @@ import sys
 from .common import Fault, capture, locked, remembered_ports, say, services_folder
 from .given import VARIABLES, check, given
 from .kafka import Kafka
+from .pgbouncer import PgBouncer
 from .postgres import Postgres, Postgres15
 
-KINDS = {kind.what: kind for kind in (Postgres, Postgres15, Kafka)}
+KINDS = {kind.what: kind for kind in (Postgres, Postgres15, PgBouncer, Kafka)}
 DEFAULT = ["postgres", "kafka"]
 
 EPILOG = """\
-WHAT is any of: postgres (18), postgres15, kafka; none given: postgres and kafka.
+WHAT is any of: postgres (18), postgres15, pgbouncer (in transaction mode, before the instance's postgres), kafka;
+none given: postgres and kafka.
 NAME is an instance with data and ports of its own (default: main).
 `start` and `env` print KEY=VALUE lines on stdout: DATABASE_URL, KAFKA_BROKERS and, for what this script runs itself,
-POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID and KAFKA_PID (PostgreSQL 15: the same with _15).
+POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID and KAFKA_PID (PostgreSQL 15: the same with _15; PgBouncer:
+DATABASE_URL_POOLED and PGBOUNCER_PID).
 DATABASE_URL and KAFKA_BROKERS of the environment are used instead of starting a service (instance main).
 Programs and data lie in .services of the repository (DOORBELL_SERVICES_DIR: elsewhere).
 """
@@ -72,7 +75,7 @@ def _parser():
         if "all" in takes:
             one.add_argument("--all", action="store_true", help="every instance of this folder")
         if "what" in takes:
-            one.add_argument("what", nargs="*", metavar="WHAT", help="postgres, postgres15, kafka")
+            one.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(KINDS))
         if "json" in takes:
             one.add_argument("--json", action="store_true", help="for programs")
     return parser
@@ -88,7 +91,7 @@ def _services(folder, name, kinds):
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise Fault(f"unknown service `{unknown[0]}`: it is one of {', '.join(KINDS)}")
-    return [KINDS[kind](folder, name) for kind in dict.fromkeys(kinds)]
+    return [KINDS[kind](folder, name) for kind in KINDS if kind in kinds]  # the server before its pooler
 
 
 def _print(variables):

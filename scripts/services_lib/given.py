@@ -2,14 +2,14 @@
 
 import os
 import re
-import socket
-import struct
 from urllib.parse import urlsplit
 
 from .common import Fault, say
 from .kafka import broker_answers
+from .postgres import postgres_answers
 
-VARIABLES = {"postgres": "DATABASE_URL", "postgres15": "DATABASE_URL_15", "kafka": "KAFKA_BROKERS"}
+VARIABLES = {"postgres": "DATABASE_URL", "postgres15": "DATABASE_URL_15", "pgbouncer": "DATABASE_URL_POOLED",
+             "kafka": "KAFKA_BROKERS"}
 
 
 def given(service):
@@ -31,7 +31,7 @@ def check(service, value):
     shown = ", ".join(f"{host}:{port}" for host, port in addresses)
     if not addresses:
         say(f"using {variable} of the environment as it is (it names no host to ask)")
-    elif any((broker_answers if kafka else _postgres_answers)(host, port) for host, port in addresses):
+    elif any((broker_answers if kafka else postgres_answers)(host, port) for host, port in addresses):
         say(f"using {variable} of the environment ({shown})")
     else:
         raise Fault(f"{variable} is set in the environment, but nothing answers at {shown}; "
@@ -49,14 +49,3 @@ def _addresses(hosts, default_port):
         if host and not host.startswith("%2F"):  # that one is a Unix socket
             found.append((host, int(match["port"] or default_port)))
     return found
-
-
-def _postgres_answers(host, port, limit=5):
-    """Asks whether it speaks TLS: the one question that every PostgreSQL answers before a name and a password."""
-    try:
-        with socket.create_connection((host, port), timeout=limit) as connection:
-            connection.settimeout(limit)
-            connection.sendall(struct.pack(">ii", 8, 80877103))
-            return connection.recv(1) in (b"S", b"N")
-    except OSError:
-        return False

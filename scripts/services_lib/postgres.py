@@ -4,6 +4,8 @@ import os
 import pwd
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +143,14 @@ def _install_debian_package():
     finally:
         # Later clusters of this machine are none of our business.
         DEBIAN_NO_CLUSTER.unlink()
+
+
+def postgres_answers(host, port, limit=5):
+    """Asks whether it speaks TLS: the one question that every PostgreSQL answers before a name and a password."""
+    try:
+        with socket.create_connection((host, port), timeout=limit) as connection:
+            connection.settimeout(limit)
+            connection.sendall(struct.pack(">ii", 8, 80877103))
+            return connection.recv(1) in (b"S", b"N")
+    except OSError:
+        return False

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::Row;
 use tokio::time::timeout;
 
 use super::error::{Error, Result};
@@ -22,19 +23,21 @@ impl Bell {
     /// A pooler in transaction mode takes LISTEN and loses every notification without a word, and locks and settings of ours would stay
     /// on sessions that it lends to others. Nothing of the sort is left behind: until here nothing was locked or set.
     pub async fn hang(mut session: Session, other: &mut Session, table: &Table) -> Result<Self> {
+        // An idle pooler answers both from the same session: seen before anything is left on it.
+        if session.current_pid().await? == other.current_pid().await? {
+            return Err(pooler());
+        }
         let channel = table.channel();
-        session.listen(&channel).await?;
+        let listening = format!("LISTEN \"{channel}\"; SELECT pg_catalog.pg_backend_pid()");
+        let listening = session.one_plain(&listening).await?.try_get(0)?;
         other
-            .run("SELECT pg_catalog.pg_notify($1, '')", |q| q.bind(channel))
+            .batch(&format!("SELECT pg_catalog.pg_notify('{channel}', '')"))
             .await?;
         match timeout(PATIENCE, session.notified()).await {
             Ok(heard) => heard?,
             Err(_) => {
-                session.batch("UNLISTEN *").await?;
-                return Err(Error::refused(
-                    "the relay did not hear its own notification: there seems to be a pooler in transaction mode between",
-                    "give the relay a direct connection to PostgreSQL; writers may keep the pooler",
-                ));
+                unlisten(&mut session, listening).await?;
+                return Err(pooler());
             }
         }
         session.settle_in().await?;
@@ -55,4 +58,25 @@ impl Bell {
     pub fn pid(&self) -> i32 {
         self.session.pid()
     }
+}
+
+fn pooler() -> Error {
+    Error::refused(
+        "the relay does not hear its own notifications: there is a pooler in transaction mode between",
+        "give the relay a direct connection to PostgreSQL; writers may keep the pooler",
+    )
+}
+
+/// Takes LISTEN back from the server's process that took it. A busy pooler may need some tries to answer from that one.
+async fn unlisten(session: &mut Session, listening: i32) -> Result<()> {
+    const TRIES: usize = 1_000;
+    for _ in 0..TRIES {
+        let answered = session
+            .one_plain("UNLISTEN *; SELECT pg_catalog.pg_backend_pid()")
+            .await?;
+        if answered.try_get::<i32, _>(0)? == listening {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -52,7 +52,8 @@ pub async fn emit(
         literals.join(", "),
         quote(&columns.id)
     );
-    Ok(session.one(&insert, |q| q).await?.try_get(0)?)
+    // Writers may come through a pooler.
+    Ok(session.one_plain(&insert).await?.try_get(0)?)
 }
 
 /// An untyped literal: the one form of a value that fits columns of every type.

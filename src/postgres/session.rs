@@ -157,6 +157,8 @@ pub struct Session {
     inner: PgListener,
     pid: i32,
     version: i32,
+    /// Until it is known to be ours alone, no statement stays prepared: behind a pooler it would on somebody else's session.
+    settled: bool,
 }
 
 impl Session {
@@ -184,12 +186,16 @@ impl Session {
             inner,
             pid: 0,
             version: server.version,
+            settled: false,
         };
-        session.pid = session
-            .one("SELECT pg_catalog.pg_backend_pid()", |q| q)
-            .await?
-            .try_get(0)?;
+        session.pid = session.current_pid().await?;
         Ok(session)
+    }
+
+    /// The server's process that answers now. Behind a pooler it may be another one each time.
+    pub async fn current_pid(&mut self) -> Result<i32> {
+        let row = self.one_plain("SELECT pg_catalog.pg_backend_pid()").await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Sets the session up to stay for long. Not part of opening it: behind a pooler the settings would stay on somebody else's session.
@@ -198,6 +204,7 @@ impl Session {
         if self.version >= 170_000 {
             self.batch("SET transaction_timeout = 0").await?;
         }
+        self.settled = true;
         Ok(())
     }
 
@@ -217,13 +224,20 @@ impl Session {
         within(deadline, work).await.map(drop)
     }
 
+    /// Runs statements without parameters in one round trip, which no pooler can tear apart; the one row that they give.
+    pub async fn one_plain(&mut self, sql: &str) -> Result<PgRow> {
+        let work = self.inner.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql)));
+        within(STATEMENT_DEADLINE, work).await
+    }
+
     /// Runs a prepared statement and counts the rows it touched.
     pub async fn run(
         &mut self,
         sql: &str,
         bind: impl FnOnce(Query<'_>) -> Query<'_>,
     ) -> Result<u64> {
-        let work = self.inner.execute(bind(sqlx::query(AssertSqlSafe(sql))));
+        let query = sqlx::query(AssertSqlSafe(sql)).persistent(self.settled);
+        let work = self.inner.execute(bind(query));
         let result: PgQueryResult = within(STATEMENT_DEADLINE, work).await?;
         Ok(result.rows_affected())
     }
@@ -234,7 +248,8 @@ impl Session {
         sql: &str,
         bind: impl FnOnce(Query<'_>) -> Query<'_>,
     ) -> Result<Vec<PgRow>> {
-        let work = self.inner.fetch_all(bind(sqlx::query(AssertSqlSafe(sql))));
+        let query = sqlx::query(AssertSqlSafe(sql)).persistent(self.settled);
+        let work = self.inner.fetch_all(bind(query));
         within(STATEMENT_DEADLINE, work).await
     }
 
@@ -254,18 +269,25 @@ impl Session {
         sql: &str,
         bind: impl FnOnce(Query<'_>) -> Query<'_>,
     ) -> Result<PgRow> {
-        let work = self.inner.fetch_one(bind(sqlx::query(AssertSqlSafe(sql))));
+        let query = sqlx::query(AssertSqlSafe(sql)).persistent(self.settled);
+        let work = self.inner.fetch_one(bind(query));
         within(deadline, work).await
+    }
+
+    /// Runs statements that only read in one transaction, for which a pooler lends one and the same session.
+    pub async fn reading<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        self.batch("BEGIN READ ONLY").await?;
+        let done = work(self).await;
+        let ended = self.batch("ROLLBACK").await;
+        done.and_then(|value| ended.map(|()| value))
     }
 
     /// Proves that the server still answers.
     pub async fn ping(&mut self) -> Result<()> {
         self.batch("SELECT").await
-    }
-
-    /// Subscribes to a channel.
-    pub async fn listen(&mut self, channel: &str) -> Result<()> {
-        within(STATEMENT_DEADLINE, self.inner.listen(channel)).await
     }
 
     /// Waits for a notification. Safe to drop while it waits.

@@ -45,6 +45,12 @@ pub struct Holder {
 
 /// Asks.
 pub async fn status(session: &mut Session, table: &Table) -> Result<Status> {
+    session
+        .reading(async |session| ask(session, table).await)
+        .await
+}
+
+async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
     let (id, created_at, quoted) = (&table.columns.id, &table.columns.created_at, &table.quoted);
     let count = format!("SELECT count(*) FROM (SELECT FROM {quoted} LIMIT {COUNT_LIMIT} + 1) r");
     let backlog: i64 = session.one(&count, |q| q).await?.try_get(0)?;

@@ -63,6 +63,12 @@ pub struct Mapped {
 impl Table {
     /// Looks a table up. Everything that is wrong with it is said in one line.
     pub async fn find(session: &mut Session, name: &TableName, columns: &Columns) -> Result<Self> {
+        session
+            .reading(async |session| Self::look_up(session, name, columns).await)
+            .await
+    }
+
+    async fn look_up(session: &mut Session, name: &TableName, columns: &Columns) -> Result<Self> {
         let shown = name.to_string();
         let row = session
             .all(FIND, |q| q.bind(shown.clone()))

@@ -7,6 +7,7 @@ mod commands;
 mod delivery;
 mod gaps;
 mod outages;
+mod pooler;
 mod record;
 mod replicas;
 mod rights;

@@ -6,9 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
-use crate::support::{
-    Consumer, Instance, Load, Relay, Services, World, create_topic, no_postgres_15,
-};
+use crate::support::{Consumer, Instance, Load, Relay, Services, World, create_topic, not_here};
 
 const REFUSED: &str = "Kafka cannot take this row";
 /// What leaves "at once" takes milliseconds; this much is granted to a busy machine, and is far from any sweep.
@@ -262,7 +260,7 @@ fn a_partitioned_outbox_works() {
 
 #[test]
 fn postgres_15_works() {
-    if let Some(reason) = no_postgres_15() {
+    if let Some(reason) = not_here("postgres15") {
         return eprintln!("skipped: {reason}");
     }
     let postgres = Instance::start("old", &["postgres15"]);

@@ -9,7 +9,7 @@ mod world;
 pub(crate) use kafka::{Consumer, Received, create_topic};
 pub(crate) use load::Load;
 pub(crate) use relay::Relay;
-pub(crate) use services::{Instance, Services, no_postgres_15};
+pub(crate) use services::{Instance, Services, not_here};
 pub(crate) use world::{World, doorbell};
 
 use std::process::Output;

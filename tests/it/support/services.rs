@@ -42,7 +42,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Starts services (`postgres`, `postgres15`, `kafka`) of their own.
+    /// Starts services (`postgres`, `postgres15`, `pgbouncer`, `kafka`) of their own.
     pub(crate) fn start(name: &str, what: &[&'static str]) -> Self {
         let mut instance = Self {
             name: format!("test-{name}-{}", std::process::id()),
@@ -86,6 +86,12 @@ impl Instance {
         }
     }
 
+    /// The server's address behind its pooler, without a database.
+    pub(crate) fn pooler(&self) -> &str {
+        let url = &self.variables["DATABASE_URL_POOLED"];
+        url.rsplit_once('/').expect("a URL with a database").0
+    }
+
     fn call(&self, verb: &str, what: &[&str]) -> HashMap<String, String> {
         let mut arguments = vec![verb, "--name", &self.name];
         arguments.extend(what);
@@ -99,11 +105,11 @@ impl Drop for Instance {
     }
 }
 
-/// Why this machine cannot have a PostgreSQL 15, which comes from Debian's package alone.
-pub(crate) fn no_postgres_15() -> Option<String> {
-    let output = run_script(&["fetch", "postgres15"]);
+/// Why this machine cannot have a service that comes from Debian's package alone. A test that is left out for it says so.
+pub(crate) fn not_here(what: &str) -> Option<String> {
+    let output = run_script(&["fetch", what]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let excuses = ["there is no apt here", "PostgreSQL 15 is missing"];
+    let excuses = ["there is no apt here", " is missing"];
     let excused = !output.status.success() && excuses.iter().any(|excuse| said.contains(excuse));
     excused.then_some(said)
 }

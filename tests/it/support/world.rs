@@ -77,7 +77,8 @@ impl World {
         self.connect_to(&self.database_url)
     }
 
-    fn connect_to(&self, url: &str) -> PgConnection {
+    /// A session at another address.
+    pub(crate) fn connect_to(&self, url: &str) -> PgConnection {
         let options: PgConnectOptions = url.parse().expect("a database URL");
         self.runtime
             .block_on(options.disable_statement_logging().connect())
@@ -114,6 +115,15 @@ impl World {
         self.runtime
             .block_on(session.execute(sqlx::raw_sql(AssertSqlSafe(sql))))
             .map(drop)
+    }
+
+    /// The one text that statements give on another session. They go in one round trip, so they may go through a pooler.
+    pub(crate) fn text_on(&self, session: &mut PgConnection, sql: &str) -> String {
+        let row = self
+            .runtime
+            .block_on(session.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql))));
+        let row = row.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        row.try_get(0).expect("a text")
     }
 
     /// All rows of a query.
