@@ -24,17 +24,39 @@ CREATE TABLE IF NOT EXISTS doorbell.outbox (
 );
 COMMENT ON TABLE doorbell.outbox IS 'The outboxes that were set up, and the identity that the ids of their events are derived from';
 
--- Wakes the relay at the commit of whoever inserts. The payload is empty, so that the many statements
--- of one transaction make one notification. Every name is qualified, which makes a SET search_path
--- on the function needless: that would cost time in each insert.
+-- A relay of an earlier version does not know the key that the trigger below asks for: it would never be rung for.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
+               WHERE a.datname = pg_catalog.current_database() AND a.application_name LIKE 'doorbell 0.1.%') THEN
+        RAISE EXCEPTION 'a relay of version 0.1 is running'
+            USING ERRCODE = 'object_in_use',
+                  HINT = 'Upgrade the relay first: this version works with the earlier trigger, not the other way round.';
+    END IF;
+END
+$$;
+
+-- Wakes the relay at the commit of whoever inserts, if it sleeps. A transaction that notifies holds a lock of the whole server while it
+-- commits, so the notification is left out where it is not needed: a relay that sleeps holds the key (1650814060, oid of the table),
+-- and a writer that gets the key, shared and until its end, knows that the relay is awake and comes by. The relay cannot fall
+-- asleep before that writer has ended.
+--
+-- The payload is empty, so that the many statements of one transaction make one notification. Every name is qualified, which makes a
+-- SET search_path on the function needless: that would cost time in each insert. oid::int4 wraps where the oid is large.
+--
+-- PREPARE TRANSACTION is not possible after a notification. A writer in two phases sets doorbell.silent to on: it takes the key where it can,
+-- and never rings. If the relay slept, the row waits for the sweep, or for any other ring.
 CREATE OR REPLACE FUNCTION doorbell.ring() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_catalog.pg_notify('doorbell:' OPERATOR(pg_catalog.||) TG_RELID::pg_catalog.text, '');
+    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(1650814060, TG_RELID::pg_catalog.int4)
+       AND pg_catalog.current_setting('doorbell.silent', true) IS DISTINCT FROM 'on' THEN
+        PERFORM pg_catalog.pg_notify('doorbell:' OPERATOR(pg_catalog.||) TG_RELID::pg_catalog.text, '');
+    END IF;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION doorbell.ring() IS 'Trigger: tells the relay that rows were inserted';
+COMMENT ON FUNCTION doorbell.ring() IS 'Trigger: tells the relay that rows were inserted, if it sleeps';
 
 -- Takes a session-level advisory lock, or gives up after a time. A time-out that is caught here is not
 -- written into the server's log; one that the client sets would be, at each turn of each standby.

@@ -24,6 +24,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
 
 /// Files that decide and never wait: no clock, no socket, no runtime.
 const PURE: &[&str] = &[
+    "relay/doze.rs",
     "relay/gaps.rs",
     "relay/window.rs",
     "relay/backoff.rs",

@@ -14,13 +14,19 @@ use crate::relay::{Relay, RelayError};
 const LEFT_AT_ONCE: i32 = 130;
 
 /// Relays until a signal comes.
-pub(super) fn run(settings: Settings, start_timeout: Option<Duration>) -> Outcome {
+pub(super) fn run(
+    settings: Settings,
+    start_timeout: Option<Duration>,
+    poll: Option<Duration>,
+) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        let relay = Relay::new(settings).start_timeout(start_timeout);
+        let relay = Relay::new(settings)
+            .start_timeout(start_timeout)
+            .poll(poll);
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut relaying = std::pin::pin!(relay.run(stop.clone()));

@@ -81,6 +81,7 @@ pub struct Leader {
 
 struct Statements {
     delete: String,
+    delete_waiting: String,
     delete_unlocked: String,
     still_there: String,
 }
@@ -88,14 +89,19 @@ struct Statements {
 impl Statements {
     fn of(table: &Table) -> Self {
         let (id, created_at, table) = (&table.columns.id, &table.columns.created_at, &table.quoted);
+        // The columns of the runs have names that no mapped column has, since that may be an expression and cannot be qualified.
+        let runs = "(SELECT doorbell_low, doorbell_high, CASE WHEN until = 9223372036854775807 THEN 'infinity' ELSE \
+             '2000-01-01 00:00:00+00'::timestamptz + until * interval '1 microsecond' END AS doorbell_until \
+             FROM ROWS FROM (unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::bigint[])) \
+             AS u (doorbell_low, doorbell_high, until)) doorbell_run";
+        let within = format!(
+            "{id} >= doorbell_low AND {id} <= doorbell_high AND {created_at} <= doorbell_until"
+        );
         Self {
-            // The columns of the runs have names that no mapped column has, since that may be an expression and cannot be qualified.
-            delete: format!(
-                "DELETE FROM {table} USING (SELECT doorbell_low, doorbell_high, CASE WHEN until = 9223372036854775807 THEN 'infinity' ELSE \
-                 '2000-01-01 00:00:00+00'::timestamptz + until * interval '1 microsecond' END AS doorbell_until \
-                 FROM ROWS FROM (unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::bigint[])) \
-                 AS u (doorbell_low, doorbell_high, until)) r \
-                 WHERE {id} >= doorbell_low AND {id} <= doorbell_high AND {created_at} <= doorbell_until"
+            delete: format!("DELETE FROM {table} USING {runs} WHERE {within}"),
+            delete_waiting: format!(
+                "WITH doorbell_commit AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'on', true) AS doorbell_waits) \
+                 DELETE FROM {table} USING {runs}, doorbell_commit WHERE doorbell_waits = 'on' AND {within}"
             ),
             delete_unlocked: format!(
                 "DELETE FROM {table} o USING (SELECT {id} AS id FROM {table} WHERE {id} = ANY ($1) FOR UPDATE SKIP LOCKED) s \
@@ -136,18 +142,27 @@ pub struct Deleted {
 }
 
 impl Leader {
-    /// Deletes rows; `sent` gets sorted. Rows that a user has locked are left out, all others go.
-    pub async fn delete(&mut self, sent: &mut [Sent], consecutive: bool) -> Result<Deleted> {
+    /// Deletes rows; `sent` gets sorted. Rows that a user has locked are left out, all others go. `waits`: the commit waits for the disk,
+    /// as those of the writers do.
+    pub async fn delete(
+        &mut self,
+        sent: &mut [Sent],
+        consecutive: bool,
+        waits: bool,
+    ) -> Result<Deleted> {
         sent.sort_unstable();
         let runs = runs(sent, consecutive);
         let low: Vec<i64> = runs.iter().map(|run| run.low).collect();
         let high: Vec<i64> = runs.iter().map(|run| run.high).collect();
         let until: Vec<i64> = runs.iter().map(|run| since_2000(run.until)).collect();
+        let statement = if waits {
+            &self.statements.delete_waiting
+        } else {
+            &self.statements.delete
+        };
         match self
             .session
-            .run(&self.statements.delete, |q| {
-                q.bind(low).bind(high).bind(until)
-            })
+            .run(statement, |q| q.bind(low).bind(high).bind(until))
             .await
         {
             Ok(rows) => Ok(Deleted {

@@ -7,12 +7,14 @@
 //! | `outbox` | fetch |
 //! | `leader` | the leader's lock, and the deletes on its session |
 //! | `bell` | the notifications |
+//! | `key` | the lock that tells writers whether to ring |
 //! | `schema`, `status`, `emit` | what the commands ask |
 //! | `error` | failures, told apart by what can be done |
 
 mod bell;
 mod emit;
 mod error;
+mod key;
 mod leader;
 mod outbox;
 mod schema;
@@ -23,6 +25,7 @@ mod table;
 pub use bell::Bell;
 pub use emit::{NewEvent, emit};
 pub use error::{Error, Result};
+pub use key::Key;
 pub use leader::{Candidate, Deleted, Leader, Sent};
 pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader};
 pub use schema::{migrate, migration};

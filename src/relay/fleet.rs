@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use super::error::RelayError;
+use super::observer::Observer;
 use super::run::OutboxRelay;
 use super::shared::Counters;
 use crate::config::Settings;
@@ -24,6 +25,8 @@ use crate::config::Settings;
 pub struct Relay {
     settings: Settings,
     start_timeout: Option<Duration>,
+    poll: Option<Duration>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Relay {
@@ -32,12 +35,26 @@ impl Relay {
         Self {
             settings,
             start_timeout: None,
+            poll: None,
+            observer: None,
         }
     }
 
     /// Gives up when PostgreSQL or Kafka cannot be reached for so long at the start. Without it, it waits.
     pub fn start_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.start_timeout = timeout;
+        self
+    }
+
+    /// Fetches at this distance whatever rings, and never sleeps: for a table that cannot have the trigger.
+    pub fn poll(mut self, distance: Option<Duration>) -> Self {
+        self.poll = distance;
+        self
+    }
+
+    /// Has somebody told where the rows are.
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
         self
     }
 
@@ -51,12 +68,13 @@ impl Relay {
         let mut relays = JoinSet::new();
         for outbox in &settings.outboxes {
             let span = info_span!("outbox", outbox = %outbox.table);
-            let counters = Arc::new(Counters::default());
+            let counters = Arc::new(Counters::new(self.observer.clone()));
             let relay = OutboxRelay::new(
                 Arc::clone(&settings),
                 outbox.clone(),
                 stop.clone(),
                 start_by,
+                self.poll,
                 counters,
             );
             relays.spawn(relay.run().instrument(span));

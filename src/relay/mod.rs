@@ -5,26 +5,34 @@
 //! | `fleet` | many outboxes in one process |
 //! | `run` | the life of one outbox's relay: connect, stand by, lead, start over |
 //! | `term` | one term of a leader: its three stages and how it ends |
-//! | `fetcher` | first stage: notifications to batches of rows |
+//! | `fetcher` | first stage: when to look into the table |
+//! | `scan` | what it asks the table |
 //! | `publisher` | second stage: batches to records, in order |
 //! | `settler` | third stage: delivery reports to deletes |
 //! | `error` | why a relay cannot go on |
 //! | `shared` | what the stages share |
 //! | `refusal` | rows that Kafka can never take |
 //! | `position` | where the first stage's reading stands |
+//! | `doze` | when the relay sleeps and when it wakes (pure) |
+//! | `pace` | how often it looks while it is awake (pure) |
+//! | `observer` | following rows from outside |
 //! | `gaps` | ids that a fetch jumped over (pure) |
 //! | `window` | rows in flight, and the room that is left (pure) |
 //! | `backoff` | waits between tries (pure) |
 
 mod backoff;
+mod doze;
 mod error;
 mod fetcher;
 mod fleet;
 mod gaps;
+mod observer;
+mod pace;
 mod position;
 mod publisher;
 mod refusal;
 mod run;
+mod scan;
 mod settler;
 mod shared;
 mod term;
@@ -32,3 +40,4 @@ mod window;
 
 pub use error::RelayError;
 pub use fleet::Relay;
+pub use observer::{Observer, Step};

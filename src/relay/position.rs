@@ -23,7 +23,7 @@ pub(super) const LOOK_SHARE: u32 = 10;
 pub(super) const WIDE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Where the reading stands.
-pub(super) struct Position {
+pub(crate) struct Position {
     /// Rows above it were not fetched yet.
     pub(super) cursor: i64,
     /// The highest the cursor has been, when it went back: rows up to here may be known already.
@@ -47,7 +47,7 @@ pub(super) struct Swept {
 
 impl Position {
     /// Before everything. Rows up to `known_up_to` may be known already.
-    pub(super) fn start(known_up_to: Option<i64>, next_sweep: time::Instant) -> Self {
+    pub(crate) fn start(known_up_to: Option<i64>, next_sweep: time::Instant) -> Self {
         Self {
             cursor: i64::MIN,
             known_up_to,
@@ -115,12 +115,9 @@ impl Position {
         }
     }
 
-    pub(super) fn look_later(&mut self, pause: Duration) {
-        let earliest = match pause {
-            // A ring without a row is answered at once if the last look is long enough ago.
-            LOOK_INTERVAL => self.next_look,
-            pause => self.next_look.max(time::Instant::now() + pause),
-        };
-        self.look_due.get_or_insert(earliest);
+    /// A look below the cursor is due after this time at the latest, or when the last one is long enough ago.
+    pub(super) fn look_within(&mut self, pause: Duration) {
+        let due = self.next_look.max(time::Instant::now() + pause);
+        self.look_due = Some(self.look_due.map_or(due, |earlier| earlier.min(due)));
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::fetcher::Fetched;
 use super::refusal::Refusals;
+use super::scan::Fetched;
 use super::shared::{Ending, Memory, Shared};
 use super::window::Ticket;
 use crate::config::{Route, check_topic};

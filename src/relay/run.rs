@@ -13,7 +13,7 @@ use super::shared::{Counters, Ending, Memory};
 use super::term::{Outcome, Sessions, Term};
 use crate::config::{Kafka, Outbox, Settings, check_topic};
 use crate::kafka::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, Reports, Topics};
-use crate::postgres::{Bell, Candidate, Error, Reader, Server, Session, Table, Trigger};
+use crate::postgres::{Bell, Candidate, Error, Key, Reader, Server, Session, Table, Trigger};
 
 /// How long a broker may take to answer before it counts as away.
 const KAFKA_PATIENCE: Duration = Duration::from_secs(3);
@@ -27,6 +27,7 @@ pub(crate) struct OutboxRelay {
     outbox: Outbox,
     stop: CancellationToken,
     start_by: Option<Instant>,
+    poll: Option<Duration>,
     counters: Arc<Counters>,
     memory: Arc<Mutex<Memory>>,
     topics: Arc<tokio::sync::Mutex<Topics>>,
@@ -48,6 +49,7 @@ impl OutboxRelay {
         outbox: Outbox,
         stop: CancellationToken,
         start_by: Option<Instant>,
+        poll: Option<Duration>,
         counters: Arc<Counters>,
     ) -> Self {
         let batch_size = configured_batch_size(&settings.kafka);
@@ -57,6 +59,7 @@ impl OutboxRelay {
             outbox,
             stop,
             start_by,
+            poll,
             counters,
             memory: Arc::new(Mutex::new(Memory {
                 batch_size,
@@ -172,8 +175,10 @@ impl OutboxRelay {
             (reader, bell) = (again.0, again.2);
         }
         reader.settle_in().await?;
+        let key = Key::new(Session::open(&server, "key").await?, &table).await?;
         let sessions = Sessions {
             bell,
+            key,
             reader: Reader::new(reader, &table).await?,
             leader: candidate.lead(&table).await?,
         };
@@ -292,6 +297,7 @@ impl OutboxRelay {
             counters: Arc::clone(&self.counters),
             stop: self.stop.clone(),
             stop_timeout: self.settings.stop_timeout,
+            poll: self.poll,
         })
     }
 }

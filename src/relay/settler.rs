@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::observer::Step;
 use super::refusal::Refusals;
 use super::shared::{Counters, Ending, Memory, Shared};
 use super::window::Ticket;
@@ -20,8 +21,12 @@ const DELETE_INTERVAL: Duration = Duration::from_millis(5);
 const RUN_PATIENCE: Duration = Duration::from_millis(20);
 /// Rows that somebody else has locked, and deletes that failed, are tried again after this.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a commit takes is measured this often, by a delete that waits for the disk...
+const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
+/// ... and is so small that its own work does not count.
+const COMMIT_ROWS: usize = 100;
 /// A session that is idle is asked whether it is still there.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the third stage holds.
 pub(crate) struct Settler {
@@ -42,6 +47,7 @@ pub(crate) struct Settler {
 struct Agenda {
     next_delete: Instant,
     next_full: Instant,
+    next_commit: Instant,
     retry_locked: Option<Instant>,
     next_ping: Instant,
     /// Rows that a failed delete left: they go first.
@@ -56,6 +62,7 @@ impl Settler {
         let mut agenda = Agenda {
             next_delete: now,
             next_full: now,
+            next_commit: now,
             retry_locked: None,
             next_ping: now + PING_INTERVAL,
             left: Vec::new(),
@@ -143,6 +150,9 @@ impl Settler {
                 .map(|ticket| window.acknowledge(ticket))
                 .collect()
         };
+        let mut ids = rows.iter().flatten().map(|row| row.id);
+        let now = std::time::Instant::now();
+        self.counters.passed(Step::Acknowledged, &mut ids, now);
         for (ticket, code) in failed {
             match decide(code) {
                 Verdict::Row => self
@@ -214,8 +224,17 @@ impl Settler {
             return Ok(());
         }
         let mut rows: Vec<Sent> = taken.iter().map(|(_, row)| *row).collect();
-        match self.leader.delete(&mut rows, self.consecutive).await {
+        let measures = rows.len() <= COMMIT_ROWS && now >= agenda.next_commit;
+        match self
+            .leader
+            .delete(&mut rows, self.consecutive, measures)
+            .await
+        {
             Ok(deleted) => {
+                if measures {
+                    agenda.next_commit = now + COMMIT_INTERVAL;
+                    self.shared.measured_commit(now.elapsed());
+                }
                 self.after_delete(agenda, &rows, &deleted.locked, deleted.rows);
                 self.shared
                     .window()
@@ -243,6 +262,9 @@ impl Settler {
 
     fn after_delete(&self, agenda: &mut Agenda, rows: &[Sent], locked: &[i64], deleted: u64) {
         self.counters.count_deleted(deleted);
+        let mut ids = rows.iter().map(|row| row.id);
+        let now = std::time::Instant::now();
+        self.counters.passed(Step::Deleted, &mut ids, now);
         if !locked.is_empty() {
             warn!(
                 rows = locked.len(),

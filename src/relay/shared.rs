@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::observer::{Observer, Step};
 use super::window::Window;
 use crate::kafka::Reports;
 use crate::postgres::{Error, Sent};
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) done: CancellationToken,
     /// The first stage has read the whole table once.
     pub(crate) caught_up: AtomicBool,
+    /// What a commit takes that waits for the disk, in microseconds; 0: not measured yet.
+    commit: AtomicU64,
     window: Mutex<Window>,
     ending: Mutex<Option<Ending>>,
 }
@@ -61,6 +65,7 @@ impl Shared {
             abandon: CancellationToken::new(),
             done: CancellationToken::new(),
             caught_up: AtomicBool::new(false),
+            commit: AtomicU64::new(0),
             window: Mutex::new(window),
             ending: Mutex::new(None),
         }
@@ -69,6 +74,18 @@ impl Shared {
     /// The window; held for moments, never over an await.
     pub(crate) fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A commit that waited for the disk took so long.
+    pub(crate) fn measured_commit(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.commit.store(micros.max(1), Ordering::Relaxed);
+    }
+
+    /// What a commit takes, if it was measured.
+    pub(crate) fn commit(&self) -> Option<Duration> {
+        let micros = self.commit.load(Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros))
     }
 
     /// Ends the term. The first reason counts, except that a loss overrides an orderly end.
@@ -120,16 +137,31 @@ pub(crate) struct Memory {
     pub(crate) batch_size: usize,
 }
 
-/// Counts since the start of the process.
-#[derive(Debug, Default)]
+/// Counts since the start of the process, and whoever follows the rows.
+#[derive(Default)]
 pub(crate) struct Counters {
     published: AtomicU64,
     deleted: AtomicU64,
     refused: AtomicU64,
     swept: AtomicU64,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Counters {
+    pub(crate) fn new(observer: Option<Arc<dyn Observer>>) -> Self {
+        Self {
+            observer,
+            ..Self::default()
+        }
+    }
+
+    /// Rows passed a station.
+    pub(crate) fn passed(&self, step: Step, ids: &mut dyn Iterator<Item = i64>, at: Instant) {
+        if let Some(observer) = &self.observer {
+            observer.passed(step, ids, at);
+        }
+    }
+
     pub(crate) fn count_published(&self, rows: u64) {
         self.published.fetch_add(rows, Ordering::Relaxed);
     }

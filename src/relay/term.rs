@@ -1,6 +1,6 @@
 //! One term of a leader: fetch, produce and delete at the same time on different rows, until something ends it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -9,25 +9,29 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, warn};
 
-use super::fetcher::Fetcher;
+use super::fetcher::{Fetcher, jittered};
+use super::pace::Pace;
+use super::position::Position;
 use super::publisher::Publisher;
 use super::refusal::Refusals;
+use super::scan::Scan;
 use super::settler::Settler;
 use super::shared::{Counters, Ending, Memory, Shared};
 use super::window::{Limits, Window};
 use crate::config::Outbox;
 use crate::kafka::{Producer, Reports, Topics};
-use crate::postgres::{Bell, Error, Leader, Reader, Table};
+use crate::postgres::{Bell, Error, Key, Leader, Reader, Table};
 
 /// A session that only listens is asked this often whether it is still there: the bound on how long the relay can be deaf without knowing it.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// When a session is lost, what is in flight may take this long to be settled before a new start: longer only when Kafka is away too.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The three sessions of a leader.
+/// The sessions of a leader.
 pub(crate) struct Sessions {
     pub(crate) bell: Bell,
+    pub(crate) key: Key,
     pub(crate) reader: Reader,
     pub(crate) leader: Leader,
 }
@@ -44,12 +48,14 @@ pub(crate) struct Term<'a> {
     pub(crate) counters: Arc<Counters>,
     pub(crate) stop: CancellationToken,
     pub(crate) stop_timeout: Duration,
+    /// Fetch at this distance, whatever rings.
+    pub(crate) poll: Option<Duration>,
 }
 
 /// What a task gives back.
 enum Done {
     Bell(Bell),
-    Reader(Reader),
+    Reader(Reader, Key),
     Published,
     Leader(Leader),
 }
@@ -73,7 +79,7 @@ impl Term<'_> {
         let (stop, stop_timeout) = (self.stop.clone(), self.stop_timeout);
         let mut tasks = self.start(sessions, &shared);
 
-        let (mut bell, mut reader, mut leader) = (None, None, None);
+        let (mut bell, mut key, mut reader, mut leader) = (None, None, None, None);
         let mut deadline: Option<Instant> = None;
         let mut stopping = false;
         loop {
@@ -81,7 +87,7 @@ impl Term<'_> {
                 joined = tasks.join_next() => match joined {
                     None => break,
                     Some(Ok(Done::Bell(it))) => bell = Some(it),
-                    Some(Ok(Done::Reader(it))) => reader = Some(it),
+                    Some(Ok(Done::Reader(it, its_key))) => (reader, key) = (Some(it), Some(its_key)),
                     Some(Ok(Done::Leader(it))) => leader = Some(it),
                     Some(Ok(Done::Published)) => {}
                     Some(Err(panic)) => {
@@ -105,14 +111,15 @@ impl Term<'_> {
         }
         Outcome {
             ending: shared.take_ending().unwrap_or(Ending::Stopped),
-            sessions: bell
-                .zip(reader)
-                .zip(leader)
-                .map(|((bell, reader), leader)| Sessions {
+            sessions: match (bell, key, reader, leader) {
+                (Some(bell), Some(key), Some(reader), Some(leader)) => Some(Sessions {
                     bell,
+                    key,
                     reader,
                     leader,
                 }),
+                _ => None,
+            },
             unsettled: shared.window().len(),
         }
     }
@@ -120,10 +127,11 @@ impl Term<'_> {
     fn start(self, sessions: Sessions, shared: &Arc<Shared>) -> JoinSet<Done> {
         let Sessions {
             bell,
+            key,
             reader,
             leader,
         } = sessions;
-        let ours = vec![bell.pid(), reader.pid(), leader.pid()];
+        let ours = vec![bell.pid(), key.pid(), reader.pid(), leader.pid()];
         // One batch is published while the next is fetched, and one waits between them.
         let (to_publisher, batches) = mpsc::channel(1);
         let (ring, rings) = watch::channel(0);
@@ -132,17 +140,19 @@ impl Term<'_> {
             memory: Arc::clone(&self.memory),
             counters: Arc::clone(&self.counters),
         });
-        let fetcher = Fetcher {
+        let sweep = self.outbox.sweep;
+        let scan = Scan {
             reader,
             shared: Arc::clone(shared),
             memory: Arc::clone(&self.memory),
             counters: Arc::clone(&self.counters),
             batches: to_publisher,
-            rings,
             oid: self.table.oid,
-            sweep: self.outbox.sweep,
             ours,
+            at: Position::start(self.highest_refused(), Instant::now() + jittered(sweep)),
         };
+        let pace = Pace::new(self.poll, std::time::Instant::now());
+        let fetcher = Fetcher::new(scan, rings, sweep, pace);
         let publisher = Publisher {
             producer: self.producer,
             topics: self.topics,
@@ -166,7 +176,13 @@ impl Term<'_> {
         let mut tasks = JoinSet::new();
         let span = Span::current();
         tasks.spawn(listen(bell, ring, Arc::clone(shared)).instrument(span.clone()));
-        tasks.spawn(async { Done::Reader(fetcher.run().await) }.instrument(span.clone()));
+        tasks.spawn(
+            async move {
+                let (reader, key) = fetcher.run(key).await;
+                Done::Reader(reader, key)
+            }
+            .instrument(span.clone()),
+        );
         let settled = Arc::clone(shared);
         tasks.spawn(
             async move {
@@ -194,6 +210,13 @@ impl Term<'_> {
             .instrument(span),
         );
         tasks
+    }
+
+    /// Rows that an earlier term refused lie among those that this one reads from the start: to send one again would have its batch refused and
+    /// end the term, again and again.
+    fn highest_refused(&self) -> Option<i64> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.refused.keys().max().copied()
     }
 }
 

@@ -3,6 +3,7 @@
 mod support;
 
 mod bad_input;
+mod bell;
 mod commands;
 mod delivery;
 mod gaps;

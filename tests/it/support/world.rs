@@ -156,6 +156,17 @@ impl World {
         self.await_number("SELECT count(*) FROM outbox", 0);
     }
 
+    /// Waits until the relay of the table `outbox` sleeps: it holds the bell's key.
+    #[track_caller]
+    pub(crate) fn await_asleep(&mut self) {
+        self.await_number(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1650814060 AND mode = 'ExclusiveLock' \
+             AND granted AND objid = 'outbox'::regclass::oid \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            1,
+        );
+    }
+
     /// Runs a command of the binary in this world.
     pub(crate) fn doorbell(&self, arguments: &[&str]) -> Output {
         doorbell(self, arguments)

@@ -1,0 +1,229 @@
+//! What the first stage asks the table: the rows above the cursor, those in the gaps, and a look over everything else.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use tokio::sync::mpsc;
+use tokio::time;
+use tracing::{debug, info, warn};
+
+use super::observer::Step;
+use super::position::{LOOK_INTERVAL, LOOK_SHARE, MAX_BYTES, Position, Swept};
+use super::shared::{Counters, Ending, Memory, Shared};
+use super::window::{Room, Ticket};
+use crate::postgres::{Ask, Batch, LOOK_PAGE, Reader, Result, Sent};
+
+/// Who may own a gap is asked at most so often: the question touches every partition of the server's lock table.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// A notification arrives within milliseconds of the commit.
+const RING_IS_LATE: Duration = Duration::from_secs(1);
+
+/// Rows on their way to the publisher, with the ticket of the first.
+pub(crate) struct Fetched {
+    pub(crate) batch: Batch,
+    pub(crate) first: Ticket,
+}
+
+/// What a fetch brought.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Catch {
+    /// Rows that were new.
+    pub(super) rows: usize,
+    /// Whether it left nothing behind.
+    pub(super) complete: bool,
+}
+
+/// The reading of one table in one term.
+pub(crate) struct Scan {
+    pub(crate) reader: Reader,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) memory: Arc<Mutex<Memory>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) batches: mpsc::Sender<Fetched>,
+    pub(crate) oid: u32,
+    /// Server processes of our own sessions: they never own a gap.
+    pub(crate) ours: Vec<i32>,
+    pub(crate) at: Position,
+}
+
+impl Scan {
+    /// Fetches once; `None` when there will be no more fetches. `woken` is when its reason came.
+    pub(super) async fn fetch(&mut self, woken: Instant) -> Result<Option<Catch>> {
+        match self.room().await {
+            Some(room) => self.fetch_into(room, woken).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The last fetch before sleep. It does not wait for room: writers ring meanwhile. And it leaves no gap out.
+    pub(super) async fn settle(&mut self) -> Result<Option<Catch>> {
+        let room = self.shared.window().room();
+        let Some(room) = room else {
+            return Ok(Some(Catch {
+                rows: 0,
+                complete: false,
+            }));
+        };
+        let mut catch = self.fetch_into(room, Instant::now()).await?;
+        if let Some(catch) = &mut catch
+            && catch.complete
+            && self.at.gaps.is_wide()
+        {
+            catch.complete = self.look_below().await? == 0;
+        }
+        Ok(catch)
+    }
+
+    async fn fetch_into(&mut self, room: Room, woken: Instant) -> Result<Option<Catch>> {
+        self.check_gaps().await?;
+        let look = self.at.gaps.look();
+        let ask = Ask {
+            after: self.at.cursor,
+            gaps: &look,
+            rows: room.rows.min(self.at.limit),
+            bytes: room.bytes.min(MAX_BYTES),
+        };
+        let known = self.at.known_up_to.map(|_| self.known());
+        let batch = self.reader.fetch(&ask).await?;
+        let bytes: usize = batch.heads().map(|row| row.bytes).sum();
+        let cut = bytes >= ask.bytes;
+        let full = cut || batch.len() >= ask.rows;
+        self.at.adapt(batch.len(), bytes, cut);
+        let batch = self.at.advance(batch, full, known.as_ref());
+        let rows = batch.len();
+        if rows > 0 {
+            let now = Instant::now();
+            for (step, when) in [(Step::Woken, woken), (Step::Fetched, now)] {
+                let mut ids = batch.heads().map(|row| row.id);
+                self.counters.passed(step, &mut ids, when);
+            }
+        }
+        let complete = !full;
+        if complete {
+            self.shared.caught_up.store(true, Ordering::Relaxed);
+        }
+        Ok(self
+            .hand_over(batch)
+            .await
+            .then_some(Catch { rows, complete }))
+    }
+
+    /// Waits for room in the window; `None` when there will be no more fetches.
+    async fn room(&self) -> Option<Room> {
+        loop {
+            let changed = self.shared.room.notified();
+            if self.shared.halt.is_cancelled() {
+                return None;
+            }
+            if let Some(room) = self.shared.window().room() {
+                return Some(room);
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.shared.halt.cancelled() => return None,
+            }
+        }
+    }
+
+    async fn check_gaps(&mut self) -> Result<()> {
+        let at = &mut self.at;
+        let due = at
+            .checked
+            .is_none_or(|checked| checked.elapsed() >= CHECK_INTERVAL);
+        if due && !at.gaps.is_empty() {
+            let holders = self.reader.writers(&self.ours).await?;
+            at.gaps.held(holders);
+            at.checked = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Admits the rows into the window and passes them on; `false` if nobody takes them any more.
+    async fn hand_over(&self, batch: Batch) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        let first = {
+            let mut window = self.shared.window();
+            let first = window.next_ticket();
+            for row in batch.heads() {
+                let (id, created_at) = (row.id, row.created_at);
+                window.admit(Sent { id, created_at }, row.bytes);
+            }
+            first
+        };
+        let taken = self.batches.send(Fetched { batch, first }).await.is_ok();
+        if !taken {
+            self.shared.window().give_up_from(first);
+        }
+        taken
+    }
+
+    /// Rows that must not be fetched again.
+    fn known(&self) -> FxHashMap<i64, i64> {
+        let mut known = self.shared.window().known();
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(&memory.refused);
+        known
+    }
+
+    /// Looks over the ids at or below the cursor. If there is a row that nobody knows, the cursor goes back before it. How many there are.
+    pub(super) async fn look_below(&mut self) -> Result<usize> {
+        let begun = time::Instant::now();
+        // Taken before the look: a row that is deleted meanwhile is still known.
+        let known = self.known();
+        let (mut after, mut lowest, mut strays) = (i64::MIN, None, 0);
+        loop {
+            let page = self.reader.ids(after, self.at.cursor).await?;
+            for (id, created_at) in &page {
+                if known.get(id) != Some(created_at) {
+                    lowest.get_or_insert(*id);
+                    strays += 1;
+                }
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == LOOK_PAGE => after = *last,
+                _ => break,
+            }
+        }
+        let at = &mut self.at;
+        at.next_look = time::Instant::now() + (begun.elapsed() * LOOK_SHARE).max(LOOK_INTERVAL);
+        match lowest {
+            Some(lowest) => at.go_back(lowest),
+            None => at.gaps.looked_wide(),
+        }
+        Ok(strays)
+    }
+
+    /// The net under everything: rows that nothing announced, and a table that is no longer the same. `None` when there will be no more fetches.
+    pub(super) async fn sweep(&mut self, asleep: bool) -> Result<Option<Catch>> {
+        if self.reader.current_oid().await? != Some(self.oid) {
+            info!("the table was dropped or replaced: starting over");
+            self.shared.end(Ending::TableChanged);
+            return Ok(None);
+        }
+        self.look_below().await?;
+        let catch = self.settle().await?;
+        let rows = catch.map_or(0, |catch| catch.rows);
+        // Awake, the relay comes by unannounced.
+        if rows > 0 && asleep {
+            let judged = time::Instant::now() + RING_IS_LATE;
+            self.at.swept = Some(Swept { rows, judged });
+        }
+        debug!(rows, gaps = self.at.gaps.count(), "swept");
+        Ok(catch)
+    }
+
+    /// The ring for what the sweep found has not come.
+    pub(super) fn judge_sweep(&mut self) {
+        if let Some(Swept { rows, .. }) = self.at.swept.take() {
+            self.counters.count_swept(rows as u64);
+            warn!(
+                rows,
+                "the sweep found rows that nothing had announced: is the trigger in place? ask `doorbell status`"
+            );
+        }
+    }
+}
