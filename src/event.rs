@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// One row of an outbox. Borrowed from the buffer that PostgreSQL's answer was read into: nothing is copied.
+/// One row of an outbox. Borrowed from the batch that it came with.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
     /// The row's id.

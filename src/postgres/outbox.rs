@@ -1,4 +1,4 @@
-//! Reading an outbox: the statements are built once from its columns, and give batches that borrow from the wire's buffer.
+//! Reading an outbox: the statements are built once from its columns, and give batches whose rows lie in one buffer.
 
 use sqlx::postgres::{PgRow, PgValueFormat};
 use sqlx::{Row, ValueRef};
@@ -40,10 +40,24 @@ pub struct Ask<'a> {
     pub bytes: usize,
 }
 
-/// A batch of rows in the order of their ids.
+/// A batch of rows in the order of their ids. Their bytes lie one after another in one place.
+#[derive(Default)]
 pub struct Batch {
-    rows: Vec<(Head, PgRow)>,
+    rows: Vec<Line>,
+    bytes: Vec<u8>,
 }
+
+/// One row of a batch.
+struct Line {
+    head: Head,
+    /// Where its fields begin.
+    begin: usize,
+    /// Bytes of each field; `None` for NULL.
+    fields: [Option<u32>; FIELDS],
+}
+
+/// Columns of a fetch after `id` and `created_at`: type, payload, key, topic, headers.
+const FIELDS: usize = 5;
 
 /// What the bookkeeping needs of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,23 +93,34 @@ impl Reader {
     /// Fetches in one statement, whose snapshot begins with the call.
     pub async fn fetch(&mut self, ask: &Ask<'_>) -> Result<Batch> {
         let (rows, bytes) = (clamp(ask.rows), clamp(ask.bytes));
-        let rows = if ask.gaps.is_empty() {
+        let mut batch = Batch::default();
+        let take = |row| batch.add(&row);
+        if ask.gaps.is_empty() {
             self.session
-                .all(&self.fetch, |q| q.bind(ask.after).bind(rows).bind(bytes))
-                .await?
+                .each(
+                    &self.fetch,
+                    |q| q.bind(ask.after).bind(rows).bind(bytes),
+                    take,
+                )
+                .await?;
         } else {
             let (low, high): (Vec<i64>, Vec<i64>) = ask.gaps.iter().copied().unzip();
             self.session
-                .all(&self.fetch_with_gaps, |q| {
-                    q.bind(ask.after)
-                        .bind(rows)
-                        .bind(bytes)
-                        .bind(low)
-                        .bind(high)
-                })
-                .await?
-        };
-        Batch::read(rows)
+                .each(
+                    &self.fetch_with_gaps,
+                    |q| {
+                        q.bind(ask.after)
+                            .bind(rows)
+                            .bind(bytes)
+                            .bind(low)
+                            .bind(high)
+                    },
+                    take,
+                )
+                .await?;
+        }
+        batch.sort();
+        Ok(batch)
     }
 
     /// One page of the ids in `(after, until]` with their times of creation, ascending; reads no payload.
@@ -180,14 +205,37 @@ fn fetch_statements(table: &Table) -> (String, String) {
 }
 
 impl Batch {
-    /// Puts the rows in order. They come in order, but SQL promises that only where it is asked to sort, which would cost a copy of each payload.
-    fn read(rows: Vec<PgRow>) -> Result<Self> {
-        let headed = |row: PgRow| Ok((head(&row)?, row));
-        let mut rows: Vec<_> = rows.into_iter().map(headed).collect::<Result<_>>()?;
-        if !rows.is_sorted_by_key(|(head, _)| head.id) {
-            rows.sort_by_key(|(head, _)| head.id);
+    /// Adds a row. It is copied out while it is still in the cache, and the library's own row, with its allocations, is let go of at once:
+    /// to keep thousands of them costs more than the copy.
+    fn add(&mut self, row: &PgRow) -> Result<()> {
+        let begin = self.bytes.len();
+        let mut fields = [None; FIELDS];
+        for (index, length) in fields.iter_mut().enumerate() {
+            if let Some(field) = bytes(row, 2 + index)? {
+                self.bytes.extend_from_slice(field);
+                // PostgreSQL's own values are shorter than 1 GiB.
+                *length = Some(field.len() as u32);
+            }
         }
-        Ok(Self { rows })
+        let [_, payload, key, _, headers] = fields;
+        let size = [payload, key, headers].into_iter().flatten();
+        self.rows.push(Line {
+            head: Head {
+                id: int(row, 0)?,
+                created_at: time(row, 1)?,
+                bytes: size.map(|length| length as usize).sum(),
+            },
+            begin,
+            fields,
+        });
+        Ok(())
+    }
+
+    /// Puts the rows in order. They come in order, but SQL promises that only where it is asked to sort, which would cost a copy of each payload.
+    fn sort(&mut self) {
+        if !self.rows.is_sorted_by_key(|row| row.head.id) {
+            self.rows.sort_by_key(|row| row.head.id);
+        }
     }
 
     /// How many rows.
@@ -202,40 +250,36 @@ impl Batch {
 
     /// What the bookkeeping needs, row by row.
     pub fn heads(&self) -> impl Iterator<Item = &Head> {
-        self.rows.iter().map(|(head, _)| head)
+        self.rows.iter().map(|row| &row.head)
     }
 
     /// The rows, as events.
-    pub fn events(&self) -> impl Iterator<Item = Result<Event<'_>>> {
-        self.rows.iter().map(|(_, row)| read(row))
+    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        self.rows.iter().map(|row| self.event(row))
     }
 
     /// Keeps the rows for which the test holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&Head) -> bool) {
-        self.rows.retain(|(head, _)| keep(head));
+        self.rows.retain(|row| keep(&row.head));
     }
-}
 
-/// Less than all of the row: the rest is read when the row is published.
-fn head(row: &PgRow) -> Result<Head> {
-    let length = |index| Ok::<_, Error>(bytes(row, index)?.map_or(0, <[u8]>::len));
-    Ok(Head {
-        id: int(row, 0)?,
-        created_at: time(row, 1)?,
-        bytes: length(3)? + length(4)? + length(6)?,
-    })
-}
-
-fn read(row: &PgRow) -> Result<Event<'_>> {
-    Ok(Event {
-        id: int(row, 0)?,
-        created_at: time(row, 1)?,
-        event_type: bytes(row, 2)?.unwrap_or_default(),
-        payload: bytes(row, 3)?,
-        key: bytes(row, 4)?,
-        topic: bytes(row, 5)?,
-        headers: bytes(row, 6)?,
-    })
+    fn event(&self, row: &Line) -> Event<'_> {
+        let mut rest = &self.bytes[row.begin..];
+        let [event_type, payload, key, topic, headers] = row.fields.map(|length| {
+            let (field, after) = rest.split_at(length? as usize);
+            rest = after;
+            Some(field)
+        });
+        Event {
+            id: row.head.id,
+            created_at: row.head.created_at,
+            event_type: event_type.unwrap_or_default(),
+            payload,
+            key,
+            topic,
+            headers,
+        }
+    }
 }
 
 fn bytes(row: &PgRow, index: usize) -> Result<Option<&[u8]>> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{
     PgArguments, PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgQueryResult, PgRow,
@@ -253,6 +254,23 @@ impl Session {
         within(STATEMENT_DEADLINE, work).await
     }
 
+    /// Runs a prepared statement and hands its rows over one by one, as they come.
+    pub async fn each(
+        &mut self,
+        sql: &str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+        mut take: impl FnMut(PgRow) -> Result<()>,
+    ) -> Result<()> {
+        let mut rows = self.inner.fetch(bind(sqlx::query(AssertSqlSafe(sql))));
+        let work = async {
+            while let Some(row) = rows.try_next().await? {
+                take(row)?;
+            }
+            Ok::<(), Error>(())
+        };
+        within(STATEMENT_DEADLINE, work).await
+    }
+
     /// Runs a prepared statement that gives one row.
     pub async fn one(
         &mut self,
@@ -309,10 +327,13 @@ impl Session {
 /// A prepared statement that waits for its parameters.
 pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
 
-async fn within<T>(
+async fn within<T, E>(
     deadline: Duration,
-    work: impl Future<Output = std::result::Result<T, sqlx::Error>>,
-) -> Result<T> {
+    work: impl Future<Output = std::result::Result<T, E>>,
+) -> Result<T>
+where
+    Error: From<E>,
+{
     match timeout(deadline, work).await {
         Ok(result) => result.map_err(Error::from),
         Err(_) => Err(Error::Lost(format!(

@@ -13,7 +13,6 @@ use super::window::Ticket;
 use crate::config::{Route, check_topic};
 use crate::event::Event;
 use crate::kafka::{Producer, SendError, Topics};
-use crate::postgres::Result;
 
 /// Room that a batch's frame takes beside its records, generously.
 const FRAME: usize = 512;
@@ -36,15 +35,10 @@ impl Publisher {
     pub(crate) async fn run(mut self) -> Producer {
         let mut known_topic = String::new();
         while let Some(fetched) = self.batches.recv().await {
-            let handed_over = self.publish(&fetched, &mut known_topic).await;
-            let next = match handed_over {
-                Ok(next) if next == fetched.first + fetched.batch.len() => continue,
-                Ok(next) => next,
-                Err(error) => {
-                    self.shared.end(Ending::Session(error));
-                    fetched.first
-                }
-            };
+            let next = self.publish(&fetched, &mut known_topic).await;
+            if next == fetched.first + fetched.batch.len() {
+                continue;
+            }
             self.shared.window().give_up_from(next);
             self.batches.close();
             // What is still in the channel was admitted later, so it is given up already.
@@ -56,9 +50,9 @@ impl Publisher {
     }
 
     /// Hands a batch over; the ticket of the first row that was not.
-    async fn publish(&mut self, fetched: &Fetched, known_topic: &mut String) -> Result<Ticket> {
+    async fn publish(&mut self, fetched: &Fetched, known_topic: &mut String) -> Ticket {
         for (offset, event) in fetched.batch.events().enumerate() {
-            let (event, ticket) = (event?, fetched.first + offset);
+            let ticket = fetched.first + offset;
             match self.topic(&event) {
                 Err(reason) => self.refusals.refuse(&self.shared, ticket, &reason),
                 Ok(topic) => {
@@ -70,21 +64,21 @@ impl Publisher {
                         }
                         if !self.is_within_limit(&topic).await {
                             self.shared.end(Ending::Rebatch);
-                            return Ok(ticket);
+                            return ticket;
                         }
                         known_topic.clear();
                         known_topic.push_str(&topic);
                     }
                     if !self.send(&topic, &event, ticket).await {
-                        return Ok(ticket);
+                        return ticket;
                     }
                 }
             }
         }
-        Ok(fetched.first + fetched.batch.len())
+        fetched.first + fetched.batch.len()
     }
 
-    fn topic<'a>(&'a self, event: &Event<'a>) -> std::result::Result<Cow<'a, str>, String> {
+    fn topic<'a>(&'a self, event: &Event<'a>) -> Result<Cow<'a, str>, String> {
         let text = |bytes: &'a [u8]| {
             std::str::from_utf8(bytes).map_err(|_| "its topic is not UTF-8".to_owned())
         };

@@ -6,6 +6,7 @@ mod bad_input;
 mod bell;
 mod commands;
 mod delivery;
+mod fetch;
 mod gaps;
 mod outages;
 mod pooler;
