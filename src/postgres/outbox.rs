@@ -171,9 +171,12 @@ impl Reader {
 
 /// The two forms of the fetch: rows above a cursor, and the same after a look into gaps.
 ///
-/// A running sum of the sizes cuts the batch at the server, before it is sent. The sizes of text and bytea are known without
-/// reading them from TOAST. Those of json and jsonb are not: their text is built to be measured, so rows behind the cut are
-/// read in vain; the relay's ask for rows follows the sizes it met, which bounds that.
+/// A batch is cut at the server, before it is sent. The sum of the sizes of all rows that are asked for is looked at first: as a rule
+/// they fit, and then they are read as they are. Only where they do not, a running sum finds the cut; with each row that costs as much
+/// as reading it.
+///
+/// The sizes of text and bytea are known without reading them from TOAST. Those of json and jsonb are not: their text is built to be
+/// measured, so rows behind the cut are read in vain; the relay's ask for rows follows the sizes it met, which bounds that.
 fn fetch_statements(table: &Table) -> (String, String) {
     let c = &table.columns;
     let inner = format!(
@@ -194,14 +197,23 @@ fn fetch_statements(table: &Table) -> (String, String) {
          CROSS JOIN LATERAL ({inner} WHERE {id} >= g.low AND {id} <= g.high ORDER BY {id} LIMIT $2) o LIMIT $2",
         id = c.id
     );
-    let cut = |rows: &str| {
-        format!(
-            "SELECT id, created_at, type, payload, key, topic, headers FROM (SELECT b.*, sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS before \
-             FROM (SELECT r.*, coalesce(octet_length(payload), 0)::bigint + coalesce(octet_length(key), 0) + coalesce(octet_length(headers), 0) AS size \
-             FROM ({rows}) r) b) c WHERE before < $3 LIMIT $2"
-        )
-    };
     (cut(&above), cut(&format!("({within}) UNION ALL ({above})")))
+}
+
+/// Bounds the rows that a statement gives: at most `$2` of them, and none after the one that reaches `$3` bytes.
+///
+/// The server decides once which of the two branches runs, by conditions that no row takes part in.
+fn cut(rows: &str) -> String {
+    const SIZE: &str = "coalesce(octet_length(payload), 0)::bigint + coalesce(octet_length(key), 0) + coalesce(octet_length(headers), 0)";
+    const COLUMNS: &str = "id, created_at, type, payload, key, topic, headers";
+    format!(
+        "WITH doorbell_total AS MATERIALIZED (SELECT coalesce(sum({SIZE}), 0) AS bytes FROM (SELECT * FROM ({rows}) r LIMIT $2) s) \
+         (SELECT {COLUMNS} FROM ({rows}) r WHERE (SELECT bytes FROM doorbell_total) < $3 LIMIT $2) \
+         UNION ALL \
+         (SELECT {COLUMNS} FROM (SELECT b.*, sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS before \
+         FROM (SELECT r.*, {SIZE} AS size FROM ({rows}) r WHERE (SELECT bytes FROM doorbell_total) >= $3 LIMIT $2) b) c \
+         WHERE before < $3)"
+    )
 }
 
 impl Batch {
