@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::failure::Outcome;
 use crate::config::Settings;
-use crate::postgres::{self, Server, Session, Status, Table};
+use crate::postgres::{self, Holder, Server, Session, Status, Table};
 
 /// Says how each configured outbox is.
 pub(super) fn status(settings: &Settings, json: bool) -> Outcome {
@@ -34,37 +34,121 @@ pub(super) fn status(settings: &Settings, json: bool) -> Outcome {
     Ok(())
 }
 
+/// A transaction that is open for longer keeps the relay awake; those of ordinary writers come and go.
+const LONG_OPEN: f64 = 1.0;
+
 fn print(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
     let more = if status.backlog_is_more {
         "more than "
     } else {
         ""
     };
-    let age = |seconds: f64| {
-        let whole = Duration::try_from_secs_f64(seconds.max(0.0).trunc()).unwrap_or(Duration::MAX);
-        humantime::format_duration(whole).to_string()
-    };
     writeln!(out, "{}", status.outbox)?;
     writeln!(out, "  backlog  {more}{} rows", status.backlog)?;
     if let Some(seconds) = status.oldest_seconds {
         writeln!(out, "  oldest   {}", age(seconds))?;
     }
-    match &status.leader {
-        Some(leader) => writeln!(
-            out,
-            "  leader   {} (server process {}, from {}, for {})",
-            leader.application,
-            leader.pid,
-            leader.address.as_deref().unwrap_or("a local socket"),
-            age(leader.connected_seconds)
-        )?,
-        None => writeln!(out, "  leader   none: no relay runs for this outbox")?,
-    }
+    writeln!(out, "  leader   {}", leader(status))?;
     writeln!(out, "  standbys {}", status.standbys.len())?;
+    for line in bell(status) {
+        writeln!(out, "  bell     {line}")?;
+    }
     let remedy = match status.trigger {
         "missing" => ": rows wait for the sweep; run `doorbell migrate`",
         "disabled" => ": rows wait for the sweep; ALTER TABLE ... ENABLE TRIGGER doorbell_ring",
         _ => "",
     };
     writeln!(out, "  trigger  {}{remedy}", status.trigger)
+}
+
+fn leader(status: &Status) -> String {
+    match &status.leader {
+        None => "none: no relay runs for this outbox".into(),
+        Some(holder) if holder.is_doorbell => {
+            format!("{} ({})", holder.application, origin(holder))
+        }
+        Some(holder) => format!(
+            "its lock is taken by {}, which is no relay: nothing is delivered until that ends; {}",
+            described(holder),
+            remedy(holder)
+        ),
+    }
+}
+
+/// What the key of the bell says: who sleeps, and who keeps the relay from it.
+fn bell(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
+    match &status.bell.held_by {
+        Some(holder) if holder.is_doorbell => lines.push("asleep: writers ring".to_owned()),
+        Some(holder) => lines.push(format!(
+            "its key is taken by {}, which is no relay: writers ring at each commit and the relay cannot sleep, but rows flow; {}",
+            described(holder),
+            remedy(holder)
+        )),
+        None if status.leader.is_some() => lines.push("awake: writers are silent".to_owned()),
+        None => {}
+    }
+    if let Some(oldest) = &status.bell.oldest_silent_writer
+        && oldest
+            .transaction_seconds
+            .is_none_or(|seconds| seconds >= LONG_OPEN)
+    {
+        let others = match status.bell.silent_writers - 1 {
+            0 => String::new(),
+            others => format!(" (and {others} more)"),
+        };
+        lines.push(format!(
+            "a transaction that was silent is open{others}: {}; the relay cannot sleep before it has ended",
+            described(oldest)
+        ));
+    }
+    lines
+}
+
+/// Name and origin of whoever is no relay.
+fn described(holder: &Holder) -> String {
+    let name = match (&holder.prepared, holder.application.as_str()) {
+        (Some(name), _) => format!("the prepared transaction {name:?}"),
+        (None, "") => "a session without a name".to_owned(),
+        (None, name) => format!("{name:?}"),
+    };
+    format!("{name} ({})", origin(holder))
+}
+
+/// Process, role, address and times, as far as our role may see them.
+fn origin(holder: &Holder) -> String {
+    let address = match (&holder.address, holder.connected_seconds) {
+        (Some(address), _) => Some(format!("from {address}")),
+        (None, Some(_)) => Some("from a local socket".to_owned()),
+        (None, None) => None,
+    };
+    let parts = [
+        holder.pid.map(|pid| format!("server process {pid}")),
+        holder.user.as_ref().map(|user| format!("user {user}")),
+        address,
+        holder
+            .connected_seconds
+            .map(|it| format!("for {}", age(it))),
+        holder
+            .transaction_seconds
+            .map(|it| format!("in a transaction for {}", age(it))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// How to end it.
+fn remedy(holder: &Holder) -> String {
+    match (&holder.prepared, holder.pid) {
+        (Some(name), _) => format!(
+            "COMMIT PREPARED or ROLLBACK PREPARED '{}' ends it",
+            name.replace('\'', "''")
+        ),
+        (None, Some(pid)) => format!("SELECT pg_terminate_backend({pid}) ends it"),
+        (None, None) => "look into pg_locks".into(),
+    }
+}
+
+fn age(seconds: f64) -> String {
+    let whole = Duration::try_from_secs_f64(seconds.max(0.0).trunc()).unwrap_or(Duration::MAX);
+    humantime::format_duration(whole).to_string()
 }

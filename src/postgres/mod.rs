@@ -8,12 +8,14 @@
 //! | `leader` | the leader's lock, and the deletes on its session |
 //! | `bell` | the notifications |
 //! | `key` | the lock that tells writers whether to ring |
+//! | `holders` | who holds the locks, for `status` |
 //! | `schema`, `status`, `emit` | what the commands ask |
 //! | `error` | failures, told apart by what can be done |
 
 mod bell;
 mod emit;
 mod error;
+mod holders;
 mod key;
 mod leader;
 mod outbox;
@@ -25,10 +27,11 @@ mod table;
 pub use bell::Bell;
 pub use emit::{NewEvent, emit};
 pub use error::{Error, Result};
+pub use holders::{BellHolders, Holder};
 pub use key::Key;
 pub use leader::{Candidate, Deleted, Leader, Sent};
 pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader};
 pub use schema::{migrate, migration};
 pub use session::{Server, Session};
-pub use status::{Holder, Status, status};
+pub use status::{Status, status};
 pub use table::{Table, Trigger};

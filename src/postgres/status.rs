@@ -4,7 +4,7 @@ use serde::Serialize;
 use sqlx::Row;
 
 use super::error::Result;
-use super::leader::LEADER_CLASS;
+use super::holders::{BellHolders, Holder, bell_holders, leader_holders};
 use super::session::Session;
 use super::table::{Table, Trigger};
 
@@ -22,25 +22,14 @@ pub struct Status {
     pub backlog_is_more: bool,
     /// Seconds since the row with the lowest id was created.
     pub oldest_seconds: Option<f64>,
-    /// The relay that leads.
+    /// Who holds the leader's lock. A stranger there stops delivery.
     pub leader: Option<Holder>,
     /// The relays that wait for the leader's lock.
     pub standbys: Vec<Holder>,
+    /// Who holds the key that tells writers whether to ring.
+    pub bell: BellHolders,
     /// `enabled`, `disabled` or `missing`.
     pub trigger: &'static str,
-}
-
-/// A session that holds the leader's lock, or waits for it.
-#[derive(Debug, Serialize)]
-pub struct Holder {
-    /// The server's process.
-    pub pid: i32,
-    /// What the session calls itself: `doorbell VERSION leader PID` for a relay.
-    pub application: String,
-    /// Where it connects from; `None` is a Unix socket.
-    pub address: Option<String>,
-    /// Seconds since its session began.
-    pub connected_seconds: f64,
 }
 
 /// Asks.
@@ -59,45 +48,20 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
          WHERE pg_catalog.isfinite({created_at}) ORDER BY {id} LIMIT 1"
     );
     let oldest = session.all(&oldest, |q| q).await?;
-    let holders = holders(session, table).await?;
-    let (leader, standbys): (Vec<_>, Vec<_>) =
-        holders.into_iter().partition(|(granted, _)| *granted);
+    let (leader, standbys) = leader_holders(session, table).await?;
+    let bell = bell_holders(session, table).await?;
     Ok(Status {
         outbox: quoted.clone(),
         backlog: backlog.min(COUNT_LIMIT),
         backlog_is_more: backlog > COUNT_LIMIT,
         oldest_seconds: oldest.first().map(|row| row.try_get(0)).transpose()?,
-        leader: leader.into_iter().next().map(|(_, holder)| holder),
-        standbys: standbys.into_iter().map(|(_, holder)| holder).collect(),
+        leader,
+        standbys,
+        bell,
         trigger: match table.trigger {
             Trigger::Enabled => "enabled",
             Trigger::Disabled => "disabled",
             Trigger::Missing => "missing",
         },
     })
-}
-
-async fn holders(session: &mut Session, table: &Table) -> Result<Vec<(bool, Holder)>> {
-    const HOLDERS: &str = "SELECT l.granted, l.pid, coalesce(a.application_name, '') AS application, a.client_addr::text AS address, \
-        coalesce(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - a.backend_start), 0) AS connected \
-        FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-        WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = $1::bigint::oid AND l.objid = $2::bigint::oid \
-        AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
-        ORDER BY l.granted DESC, l.pid";
-    let rows = session
-        .all(HOLDERS, |q| {
-            q.bind(i64::from(LEADER_CLASS)).bind(i64::from(table.oid))
-        })
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let holder = Holder {
-                pid: row.try_get("pid")?,
-                application: row.try_get("application")?,
-                address: row.try_get("address")?,
-                connected_seconds: row.try_get("connected")?,
-            };
-            Ok((row.try_get("granted")?, holder))
-        })
-        .collect()
 }

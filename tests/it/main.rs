@@ -8,6 +8,7 @@ mod commands;
 mod delivery;
 mod fetch;
 mod gaps;
+mod holders;
 mod outages;
 mod pooler;
 mod record;
