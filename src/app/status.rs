@@ -55,6 +55,9 @@ fn print(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
     }
     let remedy = match status.trigger {
         "missing" => ": rows wait for the sweep; run `doorbell migrate`",
+        "of an earlier version" => {
+            ": it rings at every insert, which costs writers; run `doorbell migrate`"
+        }
         "disabled" => ": rows wait for the sweep; ALTER TABLE ... ENABLE TRIGGER doorbell_ring",
         _ => "",
     };

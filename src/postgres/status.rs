@@ -28,7 +28,7 @@ pub struct Status {
     pub standbys: Vec<Holder>,
     /// Who holds the key that tells writers whether to ring.
     pub bell: BellHolders,
-    /// `enabled`, `disabled` or `missing`.
+    /// `enabled`, `of an earlier version`, `disabled` or `missing`.
     pub trigger: &'static str,
 }
 
@@ -60,6 +60,7 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
         bell,
         trigger: match table.trigger {
             Trigger::Enabled => "enabled",
+            Trigger::Earlier => "of an earlier version",
             Trigger::Disabled => "disabled",
             Trigger::Missing => "missing",
         },

@@ -35,6 +35,8 @@ pub struct Table {
 pub enum Trigger {
     /// There, and fires for ordinary sessions.
     Enabled,
+    /// There, but its function is that of an earlier version: it rings at every insert.
+    Earlier,
     /// There, but somebody switched it off.
     Disabled,
     /// Not there.
@@ -131,7 +133,8 @@ impl Table {
                 .collect(),
             id_is_unique: id_column.unique,
             trigger: match row.try_get::<Option<String>, _>("trigger")?.as_deref() {
-                Some("O" | "A") => Trigger::Enabled,
+                Some("O" | "A") if row.try_get("asks")? => Trigger::Enabled,
+                Some("O" | "A") => Trigger::Earlier,
                 Some(_) => Trigger::Disabled,
                 None => Trigger::Missing,
             },
@@ -160,13 +163,16 @@ async fn registered(session: &mut Session, table: &PgRow) -> Result<Option<Vec<u
         .map_err(Error::from)
 }
 
+/// `asks`: the trigger asks whether to ring.
 const FIND: &str = "SELECT c.oid::bigint AS oid, c.relkind::text AS kind, pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted, \
     current_user::text AS user, \
     pg_catalog.has_table_privilege(c.oid, 'SELECT') AS \"SELECT\", pg_catalog.has_table_privilege(c.oid, 'DELETE') AS \"DELETE\", \
     pg_catalog.has_table_privilege(c.oid, 'UPDATE') AS \"UPDATE\", \
-    (SELECT t.tgenabled::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'doorbell_ring') AS trigger, \
+    t.tgenabled::text AS trigger, coalesce(p.prosrc LIKE '%pg_try_advisory_xact_lock_shared%', false) AS asks, \
     ARRAY(SELECT p.relid::oid::bigint FROM pg_catalog.pg_partition_tree(c.oid) p UNION SELECT c.oid::bigint) AS relations \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND t.tgname = 'doorbell_ring' \
+    LEFT JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid \
     WHERE c.oid = pg_catalog.to_regclass($1)";
 
 /// `indexed`: some usable index begins with the column. `unique`: some unique index is on it alone.

@@ -189,6 +189,10 @@ impl OutboxRelay {
         self.begin("leading", &table);
         match table.trigger {
             Trigger::Enabled => {}
+            Trigger::Earlier => warn!(
+                "the trigger doorbell_ring is of an earlier version and rings at every insert, which costs writers; run `doorbell migrate --table '{}'`",
+                self.outbox.table
+            ),
             Trigger::Disabled => warn!(
                 "the trigger doorbell_ring is disabled: rows wait for the sweep; ALTER TABLE {} ENABLE TRIGGER doorbell_ring",
                 table.quoted

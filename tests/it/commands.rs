@@ -139,6 +139,16 @@ fn status_tells_backlog_age_leader_standbys_and_trigger() {
     assert_eq!(status["backlog"], 0);
     assert_eq!(status["oldest_seconds"], Value::Null);
     assert_eq!(status["trigger"], "disabled");
+    world.sql(
+        "ALTER TABLE outbox ENABLE TRIGGER doorbell_ring; \
+         CREATE OR REPLACE FUNCTION doorbell.ring() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_notify('doorbell:' || TG_RELID, ''); RETURN NULL; END $$",
+    );
+    assert_eq!(ask(&world)["trigger"], "of an earlier version");
+    let text = stdout(&world.doorbell(&["status"]));
+    assert!(text.contains("rings at every insert"), "{text}");
+    world.migrate(&[]);
+    assert_eq!(ask(&world)["trigger"], "enabled");
     world.sql("DROP TRIGGER doorbell_ring ON outbox");
     assert_eq!(ask(&world)["trigger"], "missing");
 }
