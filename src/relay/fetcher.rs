@@ -1,6 +1,6 @@
 //! First stage: when to look into the table. It does what `doze` says.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -10,7 +10,7 @@ use super::doze::{Action, Doze, Event};
 use super::pace::Pace;
 use super::position::WIDE_INTERVAL;
 use super::scan::{Catch, Scan};
-use crate::postgres::{Error, Key, Reader, Result};
+use crate::postgres::{Key, Reader, Result};
 
 /// A relay that stays awake looks over the ids below its cursor this often: a writer that gives ids by hand is silent as well.
 const LOW_LOOK: Duration = Duration::from_secs(1);
@@ -69,13 +69,13 @@ impl Fetcher {
                 Action::Pause => {
                     let until = time::Instant::now() + self.pace.pause();
                     self.scan.at.look_within(LOW_LOOK);
-                    self.rest(Some(key), Some(until)).await?
+                    self.rest(Hold::Key(key), Some(until)).await?
                 }
                 Action::WaitForLock => self.wait_for_lock(key).await?,
                 Action::Sleep => {
                     // Silent writers may have left rows below the cursor while the relay was awake.
                     self.scan.at.look_within(Duration::ZERO);
-                    self.rest(Some(key), None).await?
+                    self.rest(Hold::Key(key), None).await?
                 }
             };
             match event {
@@ -86,13 +86,18 @@ impl Fetcher {
     }
 
     fn next(&mut self, event: Event) -> Action {
-        if matches!(event, Event::Rung | Event::Paused) {
-            self.woken = Instant::now();
-            if event == Event::Rung {
+        let now = Instant::now();
+        match event {
+            Event::Rung => {
                 self.scan.at.swept = None;
+                self.scan.stirred = true;
+                self.woken = now;
             }
+            Event::Paused => self.woken = now,
+            Event::Granted => self.pace.granted(),
+            Event::Refused | Event::Fetched { .. } => {}
         }
-        let mood = self.pace.mood(self.scan.shared.commit(), Instant::now());
+        let mood = self.pace.mood(self.scan.shared.commit(), now);
         self.doze.on(event, mood)
     }
 
@@ -125,41 +130,36 @@ impl Fetcher {
         self.pace.fetched(rows, now - begun, now);
         // The next fetch, if it follows at once, has no other reason than this one.
         self.woken = now;
-        if self.scan.at.gaps.is_wide() {
+        if self.scan.stirred && self.scan.at.gaps.is_wide() {
             self.scan.at.look_within(WIDE_INTERVAL);
         }
+        self.scan.stirred = rows > 0;
         Some(Event::Fetched { complete })
     }
 
     async fn try_lock(&mut self, key: &mut Key) -> Result<Event> {
-        Ok(if key.try_lock().await? {
-            self.pace.granted();
-            Event::Granted
-        } else {
-            self.pace.refused(Instant::now());
-            Event::Refused
-        })
+        if key.try_lock().await? {
+            return Ok(Event::Granted);
+        }
+        self.pace.refused(Instant::now());
+        Ok(Event::Refused)
     }
 
     /// One wait for K. Rings are answered meanwhile.
     async fn wait_for_lock(&mut self, key: &mut Key) -> Result<Option<Event>> {
         let mut wait = pin!(key.wait());
         loop {
-            let mut action = tokio::select! {
-                biased;
-                granted = &mut wait => {
-                    return Ok(Some(if granted? {
-                        self.pace.granted();
-                        Event::Granted
-                    } else {
-                        Event::Refused
-                    }));
-                }
-                rested = self.rest(None, None) => match rested? {
-                    Some(event) => self.next(event),
-                    None => break,
-                },
+            let Some(event) = self.rest(Hold::Wait(wait.as_mut()), None).await? else {
+                // The session is of use again once it has its answer, which comes within a second.
+                return tokio::select! {
+                    granted = wait => granted.map(|_| None),
+                    () = self.scan.shared.abandon.cancelled() => Ok(None),
+                };
             };
+            if event != Event::Rung {
+                return Ok(Some(event));
+            }
+            let mut action = self.next(event);
             while action == Action::Fetch {
                 match self.fetch().await? {
                     Some(event) => action = self.next(event),
@@ -167,17 +167,12 @@ impl Fetcher {
                 }
             }
         }
-        // The session is of use again once it has its answer, which comes within a second.
-        tokio::select! {
-            granted = wait => granted.map(|_| None),
-            () = self.scan.shared.abandon.cancelled() => Ok(None),
-        }
     }
 
     /// Waits for a ring, or until then. What is due meanwhile is done; what finds rows is as good as a ring. `None`: no more fetches.
     async fn rest(
         &mut self,
-        mut key: Option<&mut Key>,
+        mut hold: Hold<'_>,
         until: Option<time::Instant>,
     ) -> Result<Option<Event>> {
         loop {
@@ -191,9 +186,6 @@ impl Fetcher {
                     if self.scan.look_below().await? > 0 {
                         return Ok(Some(Event::Rung));
                     }
-                    if self.scan.at.gaps.is_wide() {
-                        self.scan.at.look_within(WIDE_INTERVAL);
-                    }
                 }
                 () = at_time(judge.map(|swept| swept.judged)) => self.scan.judge_sweep(),
                 () = sleep_until(self.scan.at.next_sweep) => {
@@ -204,10 +196,12 @@ impl Fetcher {
                         Some(Catch { complete: false, .. }) => return Ok(Some(Event::Rung)),
                     }
                 }
-                error = lost(&mut key) => return Err(error),
-                () = sleep_until(self.next_ping), if key.is_some() => {
+                granted = hold.answer() => {
+                    return Ok(Some(if granted? { Event::Granted } else { Event::Refused }));
+                }
+                () = sleep_until(self.next_ping) => {
                     self.next_ping = time::Instant::now() + PING_INTERVAL;
-                    if let Some(key) = &mut key {
+                    if let Hold::Key(key) = &mut hold {
                         key.ping().await?;
                     }
                 }
@@ -227,11 +221,21 @@ pub(crate) fn jittered(sweep: Duration) -> Duration {
     sweep.mul_f64(0.9 + f64::from(nanos % 1_000) / 5_000.0)
 }
 
-/// Waits until the session that holds K is lost, or for ever where it is in use.
-async fn lost(key: &mut Option<&mut Key>) -> Error {
-    match key {
-        Some(key) => key.lost().await,
-        None => std::future::pending().await,
+/// What the session of K does while the first stage rests.
+enum Hold<'a> {
+    /// Nothing.
+    Key(&'a mut Key),
+    /// It waits for K.
+    Wait(Pin<&'a mut (dyn Future<Output = Result<bool>> + Send)>),
+}
+
+impl Hold<'_> {
+    /// Whether K was granted; where nobody waits for it, only the loss of the session.
+    async fn answer(&mut self) -> Result<bool> {
+        match self {
+            Self::Key(key) => Err(key.lost().await),
+            Self::Wait(wait) => wait.as_mut().await,
+        }
     }
 }
 

@@ -37,7 +37,8 @@ pub(crate) struct Pace {
     updated: Instant,
     last_row: Instant,
     pause: Duration,
-    refused_since: Option<Instant>,
+    /// The first and the last of the refusals without a break.
+    refused: Option<(Instant, Instant)>,
 }
 
 impl Pace {
@@ -48,7 +49,7 @@ impl Pace {
             updated: now,
             last_row: now,
             pause: SHORTEST_PAUSE,
-            refused_since: None,
+            refused: None,
         }
     }
 
@@ -67,12 +68,18 @@ impl Pace {
 
     /// Somebody else held K at this time.
     pub(crate) fn refused(&mut self, now: Instant) {
-        self.refused_since.get_or_insert(now);
+        let first = match self.refused {
+            // Between them the relay did not want to sleep.
+            Some((_, last)) if now - last > 10 * LONGEST_PAUSE => now,
+            Some((first, _)) => first,
+            None => now,
+        };
+        self.refused = Some((first, now));
     }
 
     /// K was granted.
     pub(crate) fn granted(&mut self) {
-        self.refused_since = None;
+        self.refused = None;
     }
 
     /// How long to wait before the next fetch.
@@ -88,8 +95,8 @@ impl Pace {
         let (shortest, longest) = LINGER;
         let linger = Duration::from_secs_f64(DISTANCES / rate.max(1.0)).clamp(shortest, longest);
         let refused = self
-            .refused_since
-            .map_or(Duration::ZERO, |since| now - since);
+            .refused
+            .map_or(Duration::ZERO, |(first, _)| now - first);
         Mood {
             linger: self.poll.is_some() || (frequent && now - self.last_row < linger),
             weary: !frequent && refused >= PATIENCE,

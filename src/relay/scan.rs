@@ -46,6 +46,8 @@ pub(crate) struct Scan {
     /// Server processes of our own sessions: they never own a gap.
     pub(crate) ours: Vec<i32>,
     pub(crate) at: Position,
+    /// Whether a ring or rows came since the last fetch: gaps do not close where nothing moves.
+    pub(crate) stirred: bool,
 }
 
 impl Scan {
@@ -129,6 +131,9 @@ impl Scan {
 
     async fn check_gaps(&mut self) -> Result<()> {
         let at = &mut self.at;
+        if !self.stirred {
+            return Ok(());
+        }
         let due = at
             .checked
             .is_none_or(|checked| checked.elapsed() >= CHECK_INTERVAL);

@@ -150,6 +150,7 @@ impl Term<'_> {
             oid: self.table.oid,
             ours,
             at: Position::start(self.highest_refused(), Instant::now() + jittered(sweep)),
+            stirred: true,
         };
         let pace = Pace::new(self.poll, std::time::Instant::now());
         let fetcher = Fetcher::new(scan, rings, sweep, pace);
