@@ -70,6 +70,18 @@ impl DatabaseUrl {
 
     /// One URL for each host, in the order given, with the same user, password, database and parameters.
     pub fn per_host(&self) -> Vec<SecretString> {
+        self.hosts
+            .iter()
+            .map(|host| self.with_hosts(host))
+            .collect()
+    }
+
+    /// The whole of it, for a program that is started with it.
+    pub fn text(&self) -> SecretString {
+        self.with_hosts(&self.hosts.join(","))
+    }
+
+    fn with_hosts(&self, hosts: &str) -> SecretString {
         let login = match self.login.expose_secret() {
             "" => String::new(),
             login => format!("{login}@"),
@@ -78,9 +90,7 @@ impl DatabaseUrl {
             "" => String::new(),
             parameters => format!("?{parameters}"),
         };
-        let url =
-            |host: &str| format!("postgres://{login}{host}/{}{parameters}", self.database).into();
-        self.hosts.iter().map(|host| url(host)).collect()
+        format!("postgres://{login}{hosts}/{}{parameters}", self.database).into()
     }
 
     /// `user@host1:5432,host2:5433/database`: what may be logged.

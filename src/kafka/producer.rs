@@ -39,7 +39,7 @@ impl From<BadHeaders> for SendError {
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct ConfigError(String);
+pub struct ConfigError(pub(super) String);
 
 /// How records are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +153,7 @@ pub(crate) fn client(kafka: &Kafka) -> ClientConfig {
 }
 
 /// librdkafka's word on a configuration quotes values: ours does not.
-fn explain(kafka: &Kafka, error: &KafkaError) -> String {
+pub(super) fn explain(kafka: &Kafka, error: &KafkaError) -> String {
     let (key, text) = match error {
         KafkaError::ClientConfig(_, text, key, _) => (key.clone(), text.clone()),
         other => ("[kafka.properties]".to_owned(), other.to_string()),

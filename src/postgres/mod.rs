@@ -10,28 +10,35 @@
 //! | `key` | the lock that tells writers whether to ring |
 //! | `holders` | who holds the locks, for `status` |
 //! | `schema`, `status`, `emit` | what the commands ask |
+//! | `scratch`, `load`, `activity` | what the benchmark does: its own schema, writers, what the server counted |
 //! | `error` | failures, told apart by what can be done |
 
+mod activity;
 mod bell;
 mod emit;
 mod error;
 mod holders;
 mod key;
 mod leader;
+mod load;
 mod outbox;
 mod schema;
+mod scratch;
 mod session;
 mod status;
 mod table;
 
+pub use activity::{Activity, ServerFacts, Source};
 pub use bell::Bell;
 pub use emit::{NewEvent, emit};
 pub use error::{Error, Result};
 pub use holders::{BellHolders, Holder};
 pub use key::Key;
 pub use leader::{Candidate, Deleted, Leader, Sent};
+pub use load::{Horizon, Writer};
 pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader};
 pub use schema::{migrate, migration};
+pub use scratch::{Ground, Ringing, SCRATCH_PREFIX, Scratch};
 pub use session::{Server, Session};
 pub use status::{Status, status};
 pub use table::{Table, Trigger};

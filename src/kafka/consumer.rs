@@ -1,0 +1,98 @@
+//! A consumer that waits for records and says when each row came.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use super::producer::{ConfigError, client, explain};
+use crate::config::Kafka;
+
+/// How long a stop may go unnoticed.
+const TURN: Duration = Duration::from_millis(100);
+
+/// A row's id, and when a waiting consumer had its record.
+pub type Arrival = (i64, Instant);
+
+/// Reads a topic of `doorbell run` from its beginning, in a thread of its own until it is dropped.
+pub struct Arrivals {
+    arrived: mpsc::UnboundedReceiver<Arrival>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Arrivals {
+    /// Begins to read.
+    pub fn of(kafka: &Kafka, topic: &str, partitions: i32) -> Result<Self, ConfigError> {
+        let consumer = consumer(kafka, topic, partitions)
+            .map_err(|error| ConfigError(explain(kafka, &error)))?;
+        let (sender, arrived) = mpsc::unbounded_channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                // An error passes, or the records stay away, which whoever waits for them notices.
+                let Some(Ok(message)) = consumer.poll(TURN) else {
+                    continue;
+                };
+                let at = Instant::now();
+                if let Some(id) = row_id(&message) {
+                    sender.send((id, at)).ok();
+                }
+            }
+        });
+        Ok(Self {
+            arrived,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// The next arrival; `None` when nothing more will come. Safe to drop while it waits.
+    pub async fn next(&mut self) -> Option<Arrival> {
+        self.arrived.recv().await
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+fn consumer(
+    kafka: &Kafka,
+    topic: &str,
+    partitions: i32,
+) -> Result<BaseConsumer, rdkafka::error::KafkaError> {
+    let consumer: BaseConsumer = client(kafka)
+        .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
+        // Needed by the library; nothing is committed, and no group is joined.
+        .set("group.id", "doorbell-bench")
+        .set("enable.auto.commit", "false")
+        // The broker answers with the first record, whenever it comes.
+        .set("fetch.wait.max.ms", "1000")
+        .set("fetch.min.bytes", "1")
+        .create()?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&list)?;
+    Ok(consumer)
+}
+
+/// The row's id, from the header `seq`.
+fn row_id(message: &impl Message) -> Option<i64> {
+    let headers = message.headers()?;
+    let seq = headers.iter().find(|header| header.key == "seq")?;
+    std::str::from_utf8(seq.value?).ok()?.parse().ok()
+}
