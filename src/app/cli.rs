@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::{self, BenchFlags};
 use super::failure::{Failure, Outcome};
 use super::{emit, migrate, run, status, telemetry};
 use crate::config::{Faults, GlobalFlags, Needs, OutboxFlags, Overrides, Settings};
@@ -34,6 +35,8 @@ enum Command {
     Status(Status),
     /// Insert one event
     Emit(Emit),
+    /// Measure on your own database and brokers: what the trigger costs writers, draining, latency, an idle relay
+    Bench(BenchFlags),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +58,9 @@ struct Run {
     /// Fetch at this distance, whatever rings: the comparison that the benchmarks need
     #[arg(long, hide = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
     poll: Option<std::time::Duration>,
+    /// Stop when the program that started it has ended, however it did: the benchmarks leave no relay behind
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
     /// Log as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -106,12 +112,20 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Run(args) => {
             let settings = settings(global, args.outbox, Needs { kafka: true }, true)?;
             telemetry::init(args.json)?;
+            if args.end_with_parent {
+                run::end_with_parent()?;
+            }
             run::run(settings, args.start_timeout, args.poll)
         }
         Command::Status(args) => status::status(
             &settings(global, args.outbox, Command::NO_KAFKA, true)?,
             args.json,
         ),
+        Command::Bench(flags) => {
+            let outbox = OutboxFlags::default();
+            let settings = settings(global, outbox, Needs { kafka: true }, true)?;
+            bench::bench(&settings, &flags)
+        }
         Command::Emit(args) => {
             let outbox = OutboxFlags {
                 table: args.table,

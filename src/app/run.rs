@@ -13,6 +13,13 @@ use crate::relay::{Relay, RelayError};
 /// What a shell reports for a program that a second signal ended.
 const LEFT_AT_ONCE: i32 = 130;
 
+/// Has the kernel send SIGTERM when the thread that started this process has ended. Only Linux can.
+pub(super) fn end_with_parent() -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    Ok(())
+}
+
 /// Relays until a signal comes.
 pub(super) fn run(
     settings: Settings,

@@ -1,0 +1,398 @@
+//! From a commit to a consumer, and through the stages of the relay.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::figures::{Durations, Latency, thousands};
+use super::plan::Plan;
+use super::plot::{self, Bars, Lines};
+use super::report::{Section, Table};
+use super::stage::Stage;
+use crate::kafka::Arrivals;
+use crate::postgres::{Ringing, Writer};
+use crate::relay::{Observer, Relay, RelayError, Step};
+
+/// Rows ahead of each load, not counted: connections to the leaders of partitions, plans, caches.
+const WARM_UP: u32 = 20;
+
+/// A row that has not arrived after so long is lost for the measurement.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One session inserts so many rows a second with time to spare.
+const ROWS_A_SESSION: u32 = 200;
+const MOST_SESSIONS: u32 = 32;
+
+/// From each station of a row to the next.
+const STAGES: [&str; 4] = [
+    "commit → wake",
+    "wake → fetch",
+    "fetch → ack",
+    "ack → delete",
+];
+const STEPS: [Step; 4] = [
+    Step::Woken,
+    Step::Fetched,
+    Step::Acknowledged,
+    Step::Deleted,
+];
+
+/// How rows come.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    rows: u32,
+    gap: Duration,
+    sessions: u32,
+    /// Rows a second; none for rows that come alone.
+    rate: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Results {
+    loads: Vec<Measured>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    load: String,
+    /// Rows a second that were wanted, and that came.
+    rate: f64,
+    reached: f64,
+    /// Milliseconds from the return of a commit until a waiting consumer has the record.
+    to_consumer_ms: Latency,
+    /// Milliseconds of each stage of the relay.
+    stages_ms: Vec<StageLatency>,
+    /// (Share of the rows, milliseconds to the consumer.)
+    quantiles: Vec<(f64, f64)>,
+}
+
+#[derive(Debug, Serialize)]
+struct StageLatency {
+    stage: &'static str,
+    #[serde(flatten)]
+    latency: Latency,
+}
+
+fn loads(plan: &Plan) -> Vec<Load> {
+    let single = Load {
+        rows: plan.single_rows,
+        gap: plan.single_gap,
+        sessions: 1,
+        rate: None,
+    };
+    let at_rate = |rate: &u32| {
+        let rows = f64::from(*rate) * plan.at_rate.as_secs_f64();
+        Load {
+            rows: (rows as u32).max(1),
+            gap: Duration::from_secs(1) / *rate,
+            sessions: (rate / ROWS_A_SESSION).clamp(1, MOST_SESSIONS),
+            rate: Some(*rate),
+        }
+    };
+    std::iter::once(single)
+        .chain(plan.rates.iter().map(at_rate))
+        .collect()
+}
+
+impl Load {
+    fn name(&self) -> String {
+        match self.rate {
+            Some(rate) => format!("{} rows/s", thousands(rate.into())),
+            None => format!("idle, a row each {}", humantime::format_duration(self.gap)),
+        }
+    }
+}
+
+pub(super) fn steps(plan: &Plan) -> usize {
+    loads(plan).len()
+}
+
+pub(super) async fn measure(stage: &mut Stage) -> anyhow::Result<Results> {
+    let mut measured = Vec::new();
+    stage.scratch.ring_by(Ringing::Bell).await?;
+    for load in loads(&stage.plan) {
+        stage.progress.step(format!("latency: {}", load.name()));
+        measured.push(one(stage, load).await?);
+    }
+    Ok(Results { loads: measured })
+}
+
+async fn one(stage: &mut Stage, load: Load) -> anyhow::Result<Measured> {
+    let topic = stage.topics.make("latency").await?;
+    stage.scratch.empty().await?;
+    let mut writers = Vec::new();
+    for number in 0..load.sessions {
+        writers.push(Writer::open(&stage.scratch, number, None).await?);
+    }
+    let mut watch = Watch::begin(stage, &topic)?;
+    let warm_up = Load {
+        rows: WARM_UP,
+        gap: Duration::from_millis(5),
+        ..load
+    };
+    let (mut writers, warm) = insert(writers, warm_up).await?;
+    watch.until_all(&warm).await?;
+    let begun = Instant::now();
+    let committed;
+    (writers, committed) = insert(writers, load).await?;
+    let took = begun.elapsed();
+    watch.until_all(&committed).await?;
+    drop(writers);
+    let (arrived, stations) = watch.end().await?;
+    stage.topics.remove(&topic).await?;
+    Measured::of(&load, took, &committed, &arrived, &stations)
+}
+
+/// Rows by their ids, and when each commit had returned.
+type Committed = HashMap<i64, Instant>;
+/// When each row passed the relay's stations.
+type Stations = HashMap<i64, [Option<Instant>; 4]>;
+
+/// Inserts by the clock, from several sessions in turn: a slow commit delays no other session's.
+async fn insert(writers: Vec<Writer>, load: Load) -> anyhow::Result<(Vec<Writer>, Committed)> {
+    let begin = tokio::time::Instant::now() + Duration::from_millis(1);
+    let mut tasks = JoinSet::new();
+    for (first, mut writer) in (0..).zip(writers) {
+        tasks.spawn(async move {
+            let mut committed = Vec::new();
+            for number in (first..load.rows).step_by(load.sessions as usize) {
+                sleep_until(begin + load.gap * number).await;
+                let id = writer.insert().await?;
+                committed.push((id, Instant::now()));
+            }
+            anyhow::Ok((writer, committed))
+        });
+    }
+    let (mut writers, mut all) = (Vec::new(), Committed::new());
+    while let Some(done) = tasks.join_next().await {
+        let (writer, committed) = done??;
+        writers.push(writer);
+        all.extend(committed);
+    }
+    Ok((writers, all))
+}
+
+/// A relay in this process, and a consumer behind it.
+struct Watch {
+    relay: JoinSet<Result<(), RelayError>>,
+    stop: CancellationToken,
+    seen: Arc<Seen>,
+    arrivals: Arrivals,
+    arrived: HashMap<i64, Instant>,
+}
+
+/// What the relay told, as it came: it is sorted when nobody waits for it.
+#[derive(Default)]
+struct Seen(Mutex<Vec<(Step, Vec<i64>, Instant)>>);
+
+impl Observer for Seen {
+    fn passed(&self, step: Step, rows: &mut dyn Iterator<Item = i64>, at: Instant) {
+        let rows = rows.collect();
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.push((step, rows, at));
+    }
+}
+
+impl Watch {
+    fn begin(stage: &Stage, topic: &str) -> anyhow::Result<Self> {
+        let seen = Arc::new(Seen::default());
+        let stop = CancellationToken::new();
+        let settings = stage.relay_settings(topic)?;
+        let kafka = settings.kafka.clone();
+        let observer = Arc::clone(&seen) as Arc<dyn Observer>;
+        let mut relay = JoinSet::new();
+        relay.spawn(Relay::new(settings).observe(observer).run(stop.clone()));
+        Ok(Self {
+            relay,
+            stop,
+            seen,
+            arrivals: Arrivals::of(&kafka, topic, stage.topics.partitions())?,
+            arrived: HashMap::new(),
+        })
+    }
+
+    /// Waits until the consumer has all of these rows.
+    async fn until_all(&mut self, committed: &Committed) -> anyhow::Result<()> {
+        let mut missing = committed
+            .keys()
+            .filter(|id| !self.arrived.contains_key(id))
+            .count();
+        while missing > 0 {
+            let arrival = tokio::select! {
+                arrival = timeout(PATIENCE, self.arrivals.next()) => arrival,
+                ended = self.relay.join_next() => {
+                    ended.context("no relay")???;
+                    bail!("the relay ended by itself");
+                }
+            };
+            let Ok(Some((id, at))) = arrival else {
+                bail!(
+                    "{missing} of {} rows did not arrive within {PATIENCE:?}",
+                    committed.len()
+                );
+            };
+            // The first time counts, should a row come twice.
+            if self.arrived.insert(id, at).is_none() && committed.contains_key(&id) {
+                missing -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the relay, which deletes what is left.
+    async fn end(mut self) -> anyhow::Result<(HashMap<i64, Instant>, Stations)> {
+        self.stop.cancel();
+        while let Some(ended) = self.relay.join_next().await {
+            ended??;
+        }
+        let told = std::mem::take(&mut *self.seen.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut stations = Stations::new();
+        for (step, rows, at) in told {
+            let Some(station) = STEPS.iter().position(|known| *known == step) else {
+                continue;
+            };
+            for row in rows {
+                stations.entry(row).or_default()[station].get_or_insert(at);
+            }
+        }
+        Ok((self.arrived, stations))
+    }
+}
+
+impl Measured {
+    fn of(
+        load: &Load,
+        took: Duration,
+        committed: &Committed,
+        arrived: &HashMap<i64, Instant>,
+        stations: &Stations,
+    ) -> anyhow::Result<Self> {
+        let mut total = Durations::default();
+        let mut stages = [(); 4].map(|()| Durations::default());
+        for (id, at) in committed {
+            let arrival = arrived.get(id).context("a row did not arrive")?;
+            total.add(arrival.saturating_duration_since(*at));
+            let passed = stations.get(id).copied().unwrap_or_default();
+            for (stage, span) in stages.iter_mut().zip(spans(*at, passed)) {
+                stage.add(span);
+            }
+        }
+        let stages_ms = STAGES.iter().zip(&stages).filter_map(|(stage, durations)| {
+            let latency = durations.latency()?;
+            Some(StageLatency { stage, latency })
+        });
+        Ok(Self {
+            load: load.name(),
+            rate: 1.0 / load.gap.as_secs_f64(),
+            reached: committed.len() as f64 / took.as_secs_f64(),
+            to_consumer_ms: total.latency().context("no row was measured")?,
+            stages_ms: stages_ms.collect(),
+            quantiles: total.quantiles(),
+        })
+    }
+}
+
+/// The time between stations. What came before the station ahead of it counts as nothing: a fetch that was on its way when the commit
+/// returned, an acknowledgement that is told late.
+fn spans(committed: Instant, passed: [Option<Instant>; 4]) -> [Duration; 4] {
+    let mut before = committed;
+    passed.map(|at| {
+        let at = at.map_or(before, |at| at.max(before));
+        let span = at - before;
+        before = at;
+        span
+    })
+}
+
+impl Results {
+    pub(super) fn section(&self) -> anyhow::Result<Section> {
+        let head = ["load", "rows/s reached", "rows"]
+            .into_iter()
+            .chain(Latency::HEAD);
+        let mut table = Table::new(head);
+        let mut stages = Table::new(["stage", "load", "rows"].into_iter().chain(Latency::HEAD));
+        for one in &self.loads {
+            let latency = &one.to_consumer_ms;
+            let row = [
+                one.load.clone(),
+                thousands(one.reached),
+                thousands(latency.count as f64),
+            ];
+            table.push(row.into_iter().chain(latency.cells()));
+            for StageLatency { stage, latency } in &one.stages_ms {
+                let row = [
+                    (*stage).to_owned(),
+                    one.load.clone(),
+                    thousands(latency.count as f64),
+                ];
+                stages.push(row.into_iter().chain(latency.cells()));
+            }
+        }
+        Ok(Section {
+            title: "latency",
+            what: "milliseconds from the return of a commit to a consumer that waits for the record, and through the stages of the relay".into(),
+            tables: vec![table, stages],
+            notes: vec![
+                "Rows come by the clock, whatever became of those before; one whose turn came late is measured from its own commit. Writers, relay and consumer share this process and one clock.".into(),
+                "A station passed before the one ahead of it counts as nothing: a relay that is awake may fetch a row before its writer has heard of the commit.".into(),
+            ],
+            plots: vec![self.curves()?, self.bars()?],
+        })
+    }
+
+    fn curves(&self) -> anyhow::Result<String> {
+        Ok(plot::quantiles(&Lines {
+            title: "From the commit to a consumer".into(),
+            x: "share of the rows".into(),
+            y: "milliseconds".into(),
+            logarithmic: true,
+            series: self
+                .loads
+                .iter()
+                .map(|one| (one.load.clone(), one.quantiles.clone()))
+                .collect(),
+        })?)
+    }
+
+    fn bars(&self) -> anyhow::Result<String> {
+        let series = STAGES.map(|stage| {
+            let of = |one: &Measured| {
+                let found = one.stages_ms.iter().find(|known| known.stage == stage);
+                found.map_or(f64::NAN, |known| known.latency.p50)
+            };
+            (stage.to_owned(), self.loads.iter().map(of).collect())
+        });
+        Ok(plot::bars(&Bars {
+            title: "The stages of the relay, p50".into(),
+            unit: "milliseconds".into(),
+            groups: self.loads.iter().map(|one| one.load.clone()).collect(),
+            series: series.to_vec(),
+            reference: None,
+        })?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_add_up_and_what_came_early_counts_as_nothing() {
+        let begun = Instant::now();
+        let at = |millis| Some(begun + Duration::from_millis(millis));
+        let millis = |spans: [Duration; 4]| spans.map(|span| span.as_millis());
+        let in_order = [at(11), at(13), at(17), at(40)];
+        let committed = begun + Duration::from_millis(10);
+        assert_eq!(millis(spans(committed, in_order)), [1, 2, 4, 23]);
+        // fetched before the writer heard of its commit
+        let early = [at(5), at(9), at(17), at(40)];
+        assert_eq!(millis(spans(committed, early)), [0, 0, 7, 23]);
+        assert_eq!(millis(spans(committed, [None; 4])), [0; 4]);
+    }
+}
