@@ -4,6 +4,7 @@ mod support;
 
 mod bad_input;
 mod bell;
+mod bench;
 mod commands;
 mod delivery;
 mod fetch;

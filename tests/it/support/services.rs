@@ -68,6 +68,11 @@ impl Instance {
         self.call("stop", &[what]);
     }
 
+    /// What `scripts/services` says of it: `POSTGRES_DATA`, for example.
+    pub(crate) fn variable(&self, name: &str) -> &str {
+        &self.variables[name]
+    }
+
     /// With the shared service in place of what this instance does not have.
     pub(crate) fn services(&self) -> Services {
         let shared = Services::shared();
