@@ -62,8 +62,8 @@ impl Pace {
         } else {
             self.pause = self.pause.mul_f64(1.5);
         }
-        // Not more than half of the time in the database.
-        self.pause = self.pause.max(took).min(LONGEST_PAUSE);
+        // Not more than a third of the time in the database.
+        self.pause = self.pause.max(took * 2).min(LONGEST_PAUSE);
     }
 
     /// Somebody else held K at this time.
