@@ -15,4 +15,5 @@ mod pooler;
 mod record;
 mod replicas;
 mod rights;
+mod stress;
 mod surroundings;

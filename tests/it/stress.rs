@@ -1,0 +1,300 @@
+//! Everything at once, by chance, with the sweep an hour away: no row is lost, and none waits for longer than the design allows.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor};
+
+use crate::support::{Consumer, PATIENCE, Relay, World, create_topic};
+
+const WRITERS: usize = 6;
+const KILLS: usize = 4;
+/// From one kill to the next.
+const LIFE: Duration = Duration::from_secs(4);
+
+/// How long a row may wait from its commit to its consumer while a relay leads. It is the sum of:
+/// - 0.9 s: a row that was silent, beside a transaction that is silent and stays open, is found when the relay's wait for the key ends. All
+///   other waits of the design are shorter: the pause of a relay that is awake (20 ms), the look over many gaps (0.25 s);
+/// - 1.6 s for a machine that does other things: fetch, produce and consume take milliseconds of it.
+///
+/// A row that nobody announced would wait for an hour.
+const BOUND: Duration = Duration::from_millis(900 + 1_600);
+
+/// When each row was committed, by its text, and which must never arrive.
+#[derive(Default)]
+struct Ledger {
+    committed: Mutex<HashMap<String, Instant>>,
+    rolled_back: Mutex<HashSet<String>>,
+}
+
+struct Writer<'a> {
+    session: PgConnection,
+    runtime: tokio::runtime::Runtime,
+    random: fastrand::Rng,
+    ledger: &'a Ledger,
+    name: usize,
+    rows: usize,
+}
+
+impl Writer<'_> {
+    fn execute(&mut self, sql: &str) {
+        let statements = sqlx::raw_sql(AssertSqlSafe(sql));
+        let done = self.runtime.block_on(self.session.execute(statements));
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// A statement that inserts one row, and the row's text.
+    fn insert(&mut self) -> (String, String) {
+        self.rows += 1;
+        let text = format!("{} {}", self.name, self.rows);
+        let sql = format!("INSERT INTO outbox (type, payload) VALUES ('x', '{text}');");
+        (sql, text)
+    }
+
+    /// What commits now is noted when the server has said so.
+    fn commit(&mut self, sql: &str, texts: Vec<String>) {
+        self.execute(sql);
+        let now = Instant::now();
+        let mut committed = self.ledger.committed.lock().expect("no panic holds it");
+        committed.extend(texts.into_iter().map(|text| (text, now)));
+    }
+
+    fn never(&self, text: String) {
+        let mut rolled_back = self.ledger.rolled_back.lock().expect("no panic holds it");
+        rolled_back.insert(text);
+    }
+
+    fn pause(&mut self, longest: u64) {
+        thread::sleep(Duration::from_micros(self.random.u64(0..longest * 1_000)));
+    }
+
+    /// One thing that a writer may do.
+    fn act(&mut self) {
+        match self.random.u32(0..20) {
+            // A burst, each row on its own.
+            0..8 => {
+                for _ in 0..self.random.usize(1..30) {
+                    let (insert, text) = self.insert();
+                    self.commit(&insert, vec![text]);
+                }
+            }
+            // Savepoints: one is rolled back, one released.
+            8..11 => {
+                let rows: Vec<_> = (0..4).map(|_| self.insert()).collect();
+                let [(a, ta), (b, tb), (c, tc), (d, td)] =
+                    <[_; 4]>::try_from(rows).expect("four rows");
+                self.execute(&format!("BEGIN; {a} SAVEPOINT s; {b}"));
+                self.pause(5);
+                self.execute(&format!("ROLLBACK TO s; {c} SAVEPOINT t; {d} RELEASE t"));
+                self.never(tb);
+                self.commit("COMMIT", vec![ta, tc, td]);
+            }
+            11..13 => {
+                let (insert, text) = self.insert();
+                self.execute(&format!("BEGIN; {insert}"));
+                self.pause(5);
+                self.execute("ROLLBACK");
+                self.never(text);
+            }
+            // All that the transaction inserts is rolled back to a savepoint, so that nothing is left of it but its locks.
+            13 => {
+                let (insert, text) = self.insert();
+                self.execute(&format!("BEGIN; SAVEPOINT s; {insert} ROLLBACK TO s"));
+                self.never(text);
+                let (insert, text) = self.insert();
+                self.pause(20);
+                self.commit(&format!("{insert} COMMIT"), vec![text]);
+            }
+            // Open for long: the others go on meanwhile, and the relay may give up polling.
+            14 => {
+                let (insert, text) = self.insert();
+                self.execute(&format!("BEGIN; {insert}"));
+                self.pause(3_000);
+                self.commit("COMMIT", vec![text]);
+            }
+            // Around the time that the relay stays awake without a row (5 to 200 ms), and around its pauses.
+            15 => self.pause(400),
+            16 => self.pause(40),
+            _ => self.pause(8),
+        }
+    }
+}
+
+fn write(name: usize, seed: u64, url: &str, ledger: &Ledger, stop: &AtomicBool) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let session = runtime.block_on(PgConnection::connect(url));
+    let mut writer = Writer {
+        session: session.expect("a session"),
+        runtime,
+        random: fastrand::Rng::with_seed(seed + name as u64),
+        ledger,
+        name,
+        rows: 0,
+    };
+    while !stop.load(Ordering::Relaxed) {
+        writer.act();
+    }
+}
+
+/// A time without a leader: from a kill to the moment at which the next one said that it leads.
+#[derive(Debug, Clone, Copy)]
+struct Outage {
+    from: Instant,
+    until: Option<Instant>,
+}
+
+/// The relays, one of which leads, and their ends.
+struct Relays<'a> {
+    world: &'a World,
+    leader: Option<Relay>,
+    standby: Relay,
+    outages: Vec<Outage>,
+}
+
+impl<'a> Relays<'a> {
+    fn start(world: &'a World) -> Self {
+        let leader = Relay::leading(world, &[]);
+        let standby = Relay::spawn(world, &[]);
+        standby.await_log("standby");
+        Self {
+            world,
+            leader: Some(leader),
+            standby,
+            outages: Vec::new(),
+        }
+    }
+
+    fn kill(&mut self) {
+        let from = Instant::now();
+        self.leader.take().expect("a leader").kill();
+        self.outages.push(Outage { from, until: None });
+    }
+
+    /// Whether somebody leads; the one that took over gets company.
+    fn is_led(&mut self) -> bool {
+        if self.leader.is_none() && self.standby.count_log("leading") > 0 {
+            if let Some(outage) = self.outages.last_mut() {
+                outage.until = Some(Instant::now());
+            }
+            let next = Relay::spawn(self.world, &[]);
+            self.leader = Some(std::mem::replace(&mut self.standby, next));
+        }
+        self.leader.is_some()
+    }
+}
+
+/// When each text arrived first.
+fn note(consumer: &Consumer, arrived: &mut HashMap<String, Instant>) {
+    let now = Instant::now();
+    if let Some(record) = consumer.received.last() {
+        arrived.entry(record.text().to_owned()).or_insert(now);
+    }
+}
+
+/// For how long of this time nobody led.
+fn unled(outages: &[Outage], committed: Instant, arrived: Instant) -> Duration {
+    let overlap = |outage: &Outage| {
+        let until = outage.until.expect("somebody took over");
+        until.min(arrived) - outage.from.max(committed).min(until.min(arrived))
+    };
+    outages.iter().map(overlap).sum()
+}
+
+#[test]
+fn no_row_waits_for_long_whatever_writers_and_relays_do() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed = std::env::var("DOORBELL_SEED").ok();
+    let seed = seed.map_or_else(
+        || u64::from(now.expect("a clock").subsec_nanos()),
+        |seed| seed.parse().expect("a number"),
+    );
+    eprintln!("DOORBELL_SEED={seed} repeats what is chosen by chance here");
+    let mut world = World::new("stress");
+    create_topic(&world, &world.topic, 1, &[]);
+    let mut consumer = Consumer::new(&world, &world.topic);
+    let (ledger, stop) = (Ledger::default(), AtomicBool::new(false));
+    let mut arrived = HashMap::new();
+    let mut relays = Relays::start(&world);
+
+    thread::scope(|scope| {
+        let start = |name| {
+            let (url, ledger, stop) = (&world.database_url, &ledger, &stop);
+            scope.spawn(move || write(name, seed, url, ledger, stop))
+        };
+        let writers: Vec<_> = (0..WRITERS).map(start).collect();
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..KILLS {
+            let until = Instant::now() + LIFE.mul_f64(0.5 + random.f64());
+            while !relays.is_led() || Instant::now() < until {
+                if consumer.poll(Duration::from_millis(1)) {
+                    note(&consumer, &mut arrived);
+                }
+            }
+            relays.kill();
+        }
+        stop.store(true, Ordering::Relaxed);
+        // The writers end their transactions; what they commit arrives meanwhile.
+        let mut last = Instant::now();
+        let is_all_there = |arrived: &HashMap<_, _>| {
+            let committed = ledger.committed.lock().expect("no panic holds it");
+            committed.keys().all(|text| arrived.contains_key(text))
+        };
+        loop {
+            if consumer.poll(Duration::from_millis(1)) {
+                note(&consumer, &mut arrived);
+                last = Instant::now();
+            } else if relays.is_led()
+                && writers.iter().all(thread::ScopedJoinHandle::is_finished)
+                && is_all_there(&arrived)
+            {
+                break;
+            }
+            assert!(last.elapsed() < PATIENCE, "rows are missing");
+        }
+    });
+    check(&ledger, &arrived, &relays.outages);
+    let leader = relays.leader.take().expect("a leader");
+    assert_eq!(leader.count_log("the sweep found rows"), 0);
+    drop(relays);
+    world.await_empty();
+    assert!(leader.stop().success());
+}
+
+fn check(ledger: &Ledger, arrived: &HashMap<String, Instant>, outages: &[Outage]) {
+    let committed = ledger.committed.lock().expect("no panic holds it");
+    let rolled_back = ledger.rolled_back.lock().expect("no panic holds it");
+    let mut waits: Vec<Duration> = Vec::with_capacity(committed.len());
+    for (text, at) in &*committed {
+        let arrival = arrived[text];
+        // Its consumer may have it before the writer hears of its commit.
+        let wait = arrival.saturating_duration_since(*at);
+        let wait = wait.saturating_sub(unled(outages, *at, arrival));
+        assert!(wait < BOUND, "{text} waited {wait:?}; {outages:?}");
+        waits.push(wait);
+    }
+    let made_up: Vec<_> = arrived
+        .keys()
+        .filter(|text| !committed.contains_key(*text))
+        .collect();
+    assert!(made_up.is_empty(), "never committed: {made_up:?}");
+    assert!(!rolled_back.is_empty(), "nothing was rolled back");
+    waits.sort_unstable();
+    let at = |share: usize| waits[(waits.len() - 1) * share / 1_000];
+    let took = outages.iter().filter_map(|it| Some(it.until? - it.from));
+    eprintln!(
+        "{} rows; waits: p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}; takeovers {:?}",
+        waits.len(),
+        at(500),
+        at(990),
+        at(999),
+        at(1_000),
+        took.collect::<Vec<_>>()
+    );
+}
