@@ -128,3 +128,7 @@ impl Doze {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "doze_model/mod.rs"]
+mod model;
