@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from .common import Fault, capture, locked, remembered_ports, say, services_folder
+from .debezium import Debezium
 from .given import VARIABLES, check, given
 from .kafka import Kafka
 from .pgbouncer import PgBouncer
@@ -22,6 +23,7 @@ DEFAULT = ["postgres", "kafka"]
 EPILOG = """\
 WHAT is any of: postgres (18), postgres15, pgbouncer (in transaction mode, before the instance's postgres), kafka;
 none given: postgres and kafka.
+`fetch` also takes debezium, which nothing here starts: the benchmark does, by the KEY=VALUE lines that it prints.
 NAME is an instance with data and ports of its own (default: main).
 `start` and `env` print KEY=VALUE lines on stdout: DATABASE_URL, KAFKA_BROKERS and, for what this script runs itself,
 POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID and KAFKA_PID (PostgreSQL 15: the same with _15; PgBouncer:
@@ -103,8 +105,13 @@ def _print(variables):
 
 
 def do_fetch(folder, options, _command):
-    for service in _services(folder, "main", options.what or DEFAULT):
+    asked = options.what or DEFAULT
+    for service in _services(folder, "main", [what for what in asked if what != Debezium.what]):
         service.fetch()
+    if Debezium.what in asked:
+        debezium = Debezium(folder)
+        debezium.fetch()
+        _print(debezium.variables())
 
 
 def do_start(folder, options, _command):
