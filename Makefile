@@ -18,8 +18,8 @@ test: ## run every test against a real PostgreSQL and a real Kafka
 lint: ## run every check that is not a test: format, clippy, docs, licences, spelling
 	@scripts/lint
 
-bench: ## measure the relay beside a bare loop of the same libraries
-	@scripts/bench
+bench: ## measure the relay beside a bare loop of the same libraries and beside Debezium (about an hour)
+	@scripts/bench --peers
 
 services: ## start PostgreSQL and Kafka and leave them running
 	@scripts/need

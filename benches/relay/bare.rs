@@ -74,10 +74,10 @@ impl Bare {
     pub(crate) async fn start(
         stage: &mut Stage,
         topic: &str,
-        with_times: bool,
+        note_times: bool,
     ) -> anyhow::Result<Self> {
         let acks = Arc::new(Acks {
-            times: with_times.then(Mutex::default),
+            times: note_times.then(Mutex::default),
             ..Acks::default()
         });
         let mut listener = PgListener::connect(&stage.database_url).await?;

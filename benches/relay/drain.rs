@@ -1,187 +1,274 @@
-//! A table full of rows, until it is empty.
+//! A backlog, until it is at the broker.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use serde::Serialize;
-use sqlx::{Executor, Row};
+use sqlx::{Connection, Executor, Row};
+use tokio::time::sleep;
 
-use crate::bare::Bare;
 use crate::figures::{Summary, thousands};
-use crate::process::{self, Relay};
-use crate::stage::{PATIENCE, Stage};
+use crate::side::{Running, Side, Start, Who, in_turn};
+use crate::stage::{PARTITIONS, Stage, connect, patience};
+use crate::topic;
 
 /// How often the table is looked at: half of it is the error of a run of a second or more.
 const LOOK: Duration = Duration::from_millis(5);
 
-const FILL: &str = "INSERT INTO outbox (type, key, payload) \
-    SELECT 'OrderCreated', 'key-' || n % 1000, rpad('{\"order\": ' || n || ', \"note\": \"', 198, 'x') || '\"}' FROM generate_series(1, $1) n";
-
-/// One side of a round.
 #[derive(Debug, Serialize)]
-struct Run {
+pub(crate) struct Run {
+    side: Side,
     seconds: f64,
-    rows_per_second: f64,
+    pub(crate) rows_per_second: f64,
+    /// From the first to the last append of the broker.
+    seconds_of_appends: f64,
     /// Of the process that relays. The bare loop shares its process with the bench, which sleeps but for its looks.
     cpu_seconds_per_million_rows: f64,
     /// The bare loop's would be that of the whole bench.
     #[serde(skip_serializing_if = "Option::is_none")]
-    peak_memory_mib: Option<f64>,
-}
-
-#[derive(Debug, Serialize)]
-struct Round {
-    bare: Run,
-    relay: Run,
-    /// The relay's rate over that of the bare loop before it.
-    ratio: f64,
+    pub(crate) peak_memory_mib: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
-    rows: u32,
-    rounds: Vec<Round>,
-    bare: Summary,
-    relay: Summary,
-    ratio: Summary,
+    rows: i64,
+    sides: Vec<Side>,
+    /// In the order in which they ran.
+    rounds: Vec<Vec<Run>>,
 }
 
-/// Bare loop and relay in turn, so that whatever changes on the machine meets both.
-pub(crate) async fn measure(stage: &mut Stage, rows: u32, rounds: u32) -> anyhow::Result<Results> {
-    let mut measured: Vec<Round> = Vec::new();
-    for round in 1..=rounds {
-        eprintln!("drain {round}/{rounds}: bare loop, then relay");
-        let bare = bare(stage, rows).await?;
-        let relay = relay(stage, rows).await?;
-        let ratio = relay.rows_per_second / bare.rows_per_second;
-        measured.push(Round { bare, relay, ratio });
+/// What else goes on while the table is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Beside {
+    Nothing,
+    /// A transaction that does nothing, and whose snapshot keeps every dead row from being cleaned away.
+    IdleSnapshot,
+}
+
+/// The sides in turn, so that whatever changes on the machine meets all of them.
+pub(crate) async fn measure(
+    stage: &mut Stage,
+    sides: &[Side],
+    rows: i64,
+    rounds: u32,
+) -> anyhow::Result<Results> {
+    let mut measured = Vec::new();
+    for round in 0..rounds {
+        let mut runs = Vec::new();
+        for side in in_turn(sides, round) {
+            eprintln!("drain {}/{rounds}: {}", round + 1, side.name());
+            runs.push(match side.is_debezium() {
+                true => stream(stage, side, rows).await?,
+                false => table(stage, side, rows, Beside::Nothing).await?,
+            });
+        }
+        measured.push(runs);
     }
-    let summary = |figure: fn(&Round) -> f64| Summary::of(measured.iter().map(figure).collect());
     Ok(Results {
         rows,
-        bare: summary(|round| round.bare.rows_per_second),
-        relay: summary(|round| round.relay.rows_per_second),
-        ratio: summary(|round| round.ratio),
+        sides: sides.to_vec(),
         rounds: measured,
     })
 }
 
-async fn bare(stage: &mut Stage, rows: u32) -> anyhow::Result<Run> {
+/// Bare loop or relay: from its start on a full table until the table is empty.
+pub(crate) async fn table(
+    stage: &mut Stage,
+    side: Side,
+    rows: i64,
+    beside: Beside,
+) -> anyhow::Result<Run> {
     let topic = stage.new_topic().await?;
-    let last = fill(stage, rows).await?;
-    let before = process::cpu("self")?;
-    let bare = Bare::start(stage, &topic, false).await?;
-    let begun = bare.begun;
-    until_empty(stage, last).await?;
-    let run = Run::new(rows, begun.elapsed(), process::cpu("self")? - before, None);
-    bare.stop().await?;
-    Ok(run)
+    stage.truncate().await?;
+    stage.insert(side, 1, rows).await?;
+    // It writes what the first reader would: all find the same pages.
+    stage.session.execute("VACUUM outbox").await?;
+    let mut other = connect(&stage.database_url).await?;
+    if beside == Beside::IdleSnapshot {
+        other
+            .execute(sqlx::raw_sql(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1",
+            ))
+            .await?;
+    }
+    let running = Running::start(side, stage, &topic, Start::default()).await?;
+    let empty = until_empty(stage, rows).await?;
+    let (took, cpu) = (empty - running.begun, running.cpu()?);
+    let peak_memory_mib = running.peak_memory()?;
+    running.stop(stage).await?;
+    other.close().await?;
+    let appends = topic::check(stage, &topic, rows, &[0; PARTITIONS as usize])?;
+    Ok(Run::new(side, rows, took, appends, cpu, peak_memory_mib))
 }
 
-async fn relay(stage: &mut Stage, rows: u32) -> anyhow::Result<Run> {
+/// Debezium, warm and streaming: one statement's rows, from the first to the last append.
+async fn stream(stage: &mut Stage, side: Side, rows: i64) -> anyhow::Result<Run> {
     let topic = stage.new_topic().await?;
-    let last = fill(stage, rows).await?;
-    let relay = Relay::lead(stage, &topic)?;
-    until_empty(stage, last).await?;
-    let took = relay.leading.elapsed();
-    let run = Run::new(rows, took, relay.cpu()?, Some(relay.peak_memory()?));
-    relay.stop()?;
-    Ok(run)
+    let start = Start {
+        warm_up: rows,
+        ..Start::default()
+    };
+    let mut running = Running::start(side, stage, &topic, start).await?;
+    let from = topic::ends(stage, &topic)?;
+    let cpu = running.cpu()?;
+    stage.insert(side, rows + 1, rows * 2).await?;
+    if let Who::Debezium(debezium) = &mut running.who {
+        debezium.until(stage, &topic, rows * 2).await?;
+    }
+    let cpu = running.cpu()? - cpu;
+    let peak_memory_mib = running.peak_memory()?;
+    running.stop(stage).await?;
+    let appends = topic::check(stage, &topic, rows * 2, &from)?;
+    Ok(Run::new(side, rows, appends, appends, cpu, peak_memory_mib))
 }
 
 impl Run {
-    fn new(rows: u32, took: Duration, cpu: f64, peak_memory_mib: Option<f64>) -> Self {
-        let (rows, seconds) = (f64::from(rows), took.as_secs_f64());
+    fn new(
+        side: Side,
+        rows: i64,
+        took: Duration,
+        appends: Duration,
+        cpu: f64,
+        peak_memory_mib: Option<f64>,
+    ) -> Self {
+        let (rows, seconds) = (rows as f64, took.as_secs_f64());
         Self {
+            side,
             seconds,
             rows_per_second: rows / seconds,
+            seconds_of_appends: appends.as_secs_f64(),
             cpu_seconds_per_million_rows: cpu * 1e6 / rows,
             peak_memory_mib,
         }
     }
 }
 
-/// A new table's worth of rows from one statement; the highest id. The vacuum writes what the first reader would: both sides find the same pages.
-async fn fill(stage: &mut Stage, rows: u32) -> anyhow::Result<i64> {
-    stage.truncate().await?;
-    stage
-        .session
-        .execute(sqlx::query(FILL).bind(i64::from(rows)))
-        .await?;
-    stage.session.execute("VACUUM outbox").await?;
-    let row = stage
-        .session
-        .fetch_one("SELECT max(id) FROM outbox")
-        .await?;
-    Ok(row.try_get(0)?)
-}
-
-/// Asks for the last row first: a look over the whole table, full of dead rows, would take what is to be measured.
-async fn until_empty(stage: &mut Stage, last: i64) -> anyhow::Result<()> {
+/// The moment at which the table was seen empty: the begin of the look that found it so, for its snapshot is from then, and it may take long over
+/// dead rows. The last row is asked for first: many such looks would take what is to be measured.
+async fn until_empty(stage: &mut Stage, last: i64) -> anyhow::Result<Instant> {
     let begun = Instant::now();
+    let mut at = begun;
     for sql in [
         "SELECT EXISTS (SELECT FROM outbox WHERE id >= $1)",
         "SELECT EXISTS (SELECT FROM outbox WHERE id <= $1)",
     ] {
-        while stage
-            .session
-            .fetch_one(sqlx::query(sql).bind(last))
-            .await?
-            .try_get(0)?
-        {
+        loop {
+            at = Instant::now();
+            let query = sqlx::query(sql).bind(last);
+            if !stage.session.fetch_one(query).await?.try_get(0)? {
+                break;
+            }
             ensure!(
-                begun.elapsed() < PATIENCE,
-                "the table is not empty after {PATIENCE:?}"
+                begun.elapsed() < patience(last),
+                "the table is not empty after {:?}",
+                patience(last)
             );
             // The interval of a poll, not a wait for luck: the loop ends by what it sees.
-            tokio::time::sleep(LOOK).await;
+            sleep(LOOK).await;
         }
     }
-    Ok(())
+    Ok(at)
 }
 
 impl Results {
+    fn figures(&self, side: Side, figure: fn(&Run) -> Option<f64>) -> Vec<f64> {
+        let runs = self.rounds.iter().flatten();
+        runs.filter(|run| run.side == side)
+            .filter_map(figure)
+            .collect()
+    }
+
+    /// The sides, and the median of each one's rows a second.
+    pub(crate) fn rates(&self) -> Vec<(Side, f64)> {
+        let median = |side| Summary::of(self.figures(side, |run| Some(run.rows_per_second))).median;
+        self.sides
+            .iter()
+            .map(|side| (*side, median(*side)))
+            .collect()
+    }
+
+    /// The relay's rate over that of another side, round by round.
+    pub(crate) fn ratio(&self, other: Side) -> Summary {
+        let rates = |side| self.figures(side, |run| Some(run.rows_per_second));
+        let pairs = rates(Side::Relay).into_iter().zip(rates(other));
+        Summary::of(pairs.map(|(relay, other)| relay / other).collect())
+    }
+
     /// The one line of it.
     pub(crate) fn conclusion(&self) -> String {
-        let Summary { min, median, max } = self.ratio;
-        format!(
-            "drain, relay / bare loop pair by pair: min {min:.2}, median {median:.2}, max {max:.2}"
-        )
+        let ratios: Vec<String> = self
+            .others()
+            .map(|side| {
+                let Summary { min, median, max } = self.ratio(side);
+                format!("relay / {} {median:.2} ({min:.2} to {max:.2})", side.name())
+            })
+            .collect();
+        format!("drain, round by round: {}", ratios.join(", "))
+    }
+
+    fn others(&self) -> impl Iterator<Item = Side> {
+        self.sides
+            .iter()
+            .copied()
+            .filter(|side| *side != Side::Relay)
     }
 }
 
 impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = thousands(self.rows as f64);
         writeln!(
             f,
-            "drain: {} rows of 200 bytes, 1,000 keys, until the table is empty",
-            thousands(f64::from(self.rows))
+            "{rows} rows of 200 bytes, 1,000 keys, 6 partitions; rows/s\n"
         )?;
-        writeln!(
-            f,
-            "| round | bare loop, rows/s | relay, rows/s | relay / bare | CPU s per million rows, bare | relay | relay's peak memory, MiB |"
-        )?;
-        writeln!(f, "|---|---|---|---|---|---|---|")?;
-        for (number, round) in self.rounds.iter().enumerate() {
-            writeln!(
-                f,
-                "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.0} |",
-                number + 1,
-                thousands(round.bare.rows_per_second),
-                thousands(round.relay.rows_per_second),
-                round.ratio,
-                round.bare.cpu_seconds_per_million_rows,
-                round.relay.cpu_seconds_per_million_rows,
-                round.relay.peak_memory_mib.unwrap_or_default(),
-            )?;
+        write!(f, "| round |")?;
+        for side in &self.sides {
+            write!(f, " {} |", side.name())?;
         }
-        write!(
+        for side in self.others() {
+            write!(f, " relay / {} |", side.name())?;
+        }
+        writeln!(f, "\n|{}", "---|".repeat(self.sides.len() * 2))?;
+        let rates: Vec<Vec<f64>> = self
+            .sides
+            .iter()
+            .map(|side| self.figures(*side, |run| Some(run.rows_per_second)))
+            .collect();
+        let relay = self.figures(Side::Relay, |run| Some(run.rows_per_second));
+        for round in 0..self.rounds.len() {
+            write!(f, "| {} |", round + 1)?;
+            for rates in &rates {
+                write!(f, " {} |", thousands(rates[round]))?;
+            }
+            for side in self.others() {
+                let other = self.figures(side, |run| Some(run.rows_per_second))[round];
+                write!(f, " {:.2} |", relay[round] / other)?;
+            }
+            writeln!(f)?;
+        }
+        write!(f, "| median |")?;
+        for (_, rate) in self.rates() {
+            write!(f, " {} |", thousands(rate))?;
+        }
+        for side in self.others() {
+            write!(f, " {:.2} |", self.ratio(side).median)?;
+        }
+        writeln!(
             f,
-            "| median | {} | {} | {:.2} | | | |",
-            thousands(self.bare.median),
-            thousands(self.relay.median),
-            self.ratio.median
-        )
+            "\n\n| | CPU s per million rows, median | peak memory, MiB, highest |\n|---|---|---|"
+        )?;
+        for side in &self.sides {
+            let cpu =
+                Summary::of(self.figures(*side, |run| Some(run.cpu_seconds_per_million_rows)));
+            let memory = self
+                .figures(*side, |run| run.peak_memory_mib)
+                .into_iter()
+                .reduce(f64::max);
+            let memory = memory.map_or("".into(), thousands);
+            writeln!(f, "| {} | {:.2} | {memory} |", side.name(), cpu.median)?;
+        }
+        Ok(())
     }
 }

@@ -19,10 +19,14 @@ pub(crate) struct Machine {
     kafka: String,
     librdkafka: String,
     rustc: String,
+    /// Of this repository, with `-dirty` where the files were others.
+    commit: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debezium: Option<String>,
 }
 
 impl Machine {
-    pub(crate) async fn here(stage: &mut Stage) -> anyhow::Result<Self> {
+    pub(crate) async fn here(stage: &mut Stage, debezium: Option<String>) -> anyhow::Result<Self> {
         let cpuinfo = read("/proc/cpuinfo");
         let cpu = cpuinfo
             .lines()
@@ -42,7 +46,9 @@ impl Machine {
             // The protocol does not tell it: whoever starts the broker knows.
             kafka: std::env::var("KAFKA_VERSION").unwrap_or_else(|_| "unknown".into()),
             librdkafka: rdkafka::util::get_rdkafka_version().1,
-            rustc: rustc(),
+            rustc: said_by("rustc", &["--version"]),
+            commit: said_by("git", &["describe", "--always", "--dirty"]),
+            debezium,
         })
     }
 }
@@ -52,9 +58,10 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-fn rustc() -> String {
-    let version = Command::new("rustc").arg("--version").output();
-    version.map_or("unknown".into(), |output| {
+fn said_by(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.ok().filter(|output| output.status.success());
+    output.map_or("unknown".into(), |output| {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     })
 }
@@ -63,7 +70,7 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} cores ({}), Linux {}, load {}; PostgreSQL {}, Kafka {}, librdkafka {}, {}; all on this machine",
+            "{} cores ({}), Linux {}, load {}; PostgreSQL {}, Kafka {}, librdkafka {}, {}{}; all on this machine; commit {}",
             self.cores,
             self.cpu,
             self.kernel,
@@ -71,7 +78,11 @@ impl fmt::Display for Machine {
             self.postgresql,
             self.kafka,
             self.librdkafka,
-            self.rustc
+            self.rustc,
+            self.debezium
+                .as_ref()
+                .map_or(String::new(), |debezium| format!(", {debezium}")),
+            self.commit
         )
     }
 }

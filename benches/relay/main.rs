@@ -1,53 +1,78 @@
-//! The relay beside a bare loop of the same libraries, on a real PostgreSQL and a real Kafka: `make bench`.
+//! The relay beside its limit and its peer, on a real PostgreSQL and a real Kafka: `make bench`.
 //!
 //! | file | what |
 //! |---|---|
 //! | `stage` | a database and topics of the bench's own |
-//! | `bare` | the bare loop |
-//! | `process` | the relay as a process, and what it cost |
-//! | `drain` | a table full of rows, until it is empty |
+//! | `side` | who is measured, in which order, started and ended alike |
+//! | `bare` | the limit: a bare loop of the same libraries |
+//! | `process` | the relay as a process, and what processes cost |
+//! | `debezium` | the peer: Debezium with its outbox event router |
+//! | `topic`, `consumer` | what arrived, and when |
+//! | `drain` | a backlog, until it is at the broker |
 //! | `latency` | one row into an idle outbox, until a consumer has it |
+//! | `steady` | 1,000 rows a second, until a consumer has each; then idleness |
+//! | `pairs` | the relay alone: a large backlog and a small one, a held snapshot and none |
 //! | `machine` | what it ran on |
 //! | `figures` | medians, percentiles, and how they are printed |
+//! | `report` | the tables, the plots, the raw figures |
 
 mod bare;
+mod consumer;
+mod debezium;
 mod drain;
 mod figures;
 mod latency;
 mod machine;
+mod pairs;
 mod process;
+mod report;
+mod side;
 mod stage;
+mod steady;
+mod topic;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Parser;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
+use side::Side;
 use stage::Stage;
 
 #[derive(Debug, Parser, Serialize)]
-#[command(about = "Measures the relay beside a bare loop of the same libraries")]
+#[command(
+    about = "Measures the relay beside a bare loop of the same libraries, and beside Debezium"
+)]
 struct Arguments {
     /// Rows of one drain
-    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
-    rows: u32,
-    /// Pairs of bare loop and relay
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(i64).range(1..))]
+    rows: i64,
+    /// Rows of the large backlog; the small one has a hundredth
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(i64).range(100..))]
+    scale_rows: i64,
+    /// How often everything is measured, in another order each time
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Rows inserted one by one, for each side and all rounds together
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
+    /// Length of a steady stream of rows, for each side in each round
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// Also measures Debezium
+    #[arg(long)]
+    peers: bool,
     /// Measures only this
     #[arg(long, value_enum)]
     only: Option<Part>,
     /// A run of seconds that shows that the bench works; its numbers say nothing
     #[arg(long)]
     quick: bool,
-    /// Also writes what was measured to DIR/relay.json
-    #[arg(long, value_name = "DIR")]
+    /// Where the tables, the plots and the raw figures are written
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
     #[serde(skip)]
-    out: Option<PathBuf>,
+    out: PathBuf,
     /// Cargo passes it
     #[arg(long, hide = true)]
     #[serde(skip)]
@@ -57,8 +82,16 @@ struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Part {
+    /// A backlog
     Drain,
+    /// One row now and then
     Latency,
+    /// 1,000 rows a second
+    Steady,
+    /// A large backlog and a small one
+    Scale,
+    /// A backlog beside a held snapshot
+    Xmin,
 }
 
 /// All that was measured.
@@ -68,58 +101,104 @@ struct Results {
     machine: machine::Machine,
     drain: Option<drain::Results>,
     latency: Option<latency::Results>,
+    steady: Option<steady::Results>,
+    scale: Option<pairs::Results>,
+    xmin: Option<pairs::Results>,
 }
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.quick {
-        (arguments.rows, arguments.rounds, arguments.samples) = (5_000, 1, 20);
+        (arguments.rows, arguments.scale_rows) = (5_000, 20_000);
+        (arguments.rounds, arguments.samples, arguments.seconds) = (1, 20, 1);
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let results = runtime.block_on(Box::pin(run(arguments)))?;
-    println!("{}", results.machine);
-    if let Some(drain) = &results.drain {
-        println!("\n{drain}");
-    }
-    if let Some(latency) = &results.latency {
-        println!("\n{latency}");
-    }
-    if let Some(folder) = &results.arguments.out {
-        std::fs::create_dir_all(folder)?;
-        let file = folder.join("relay.json");
-        let json = serde_json::to_string_pretty(&results)? + "\n";
-        std::fs::write(&file, json)
-            .with_context(|| format!("{} cannot be written", file.display()))?;
-    }
-    let mut conclusions: Vec<String> = Vec::new();
-    conclusions.extend(results.drain.as_ref().map(drain::Results::conclusion));
-    conclusions.extend(results.latency.as_ref().map(latency::Results::conclusion));
-    println!("\nbench: {}", conclusions.join("; "));
+    let markdown = report::markdown(&results);
+    report::write(&results, &markdown)?;
+    println!("{markdown}");
+    println!("bench: {}", report::conclusion(&results));
+    println!("bench: written to {}", results.arguments.out.display());
     Ok(())
 }
 
+/// Measures, and removes everything whatever came of it.
 async fn run(arguments: Arguments) -> anyhow::Result<Results> {
+    let (mut interrupted, mut terminated) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let mut stage = Stage::set().await?;
-    let measured = measure(&mut stage, arguments).await;
-    stage.strike().await?;
-    measured
+    let measured = tokio::select! {
+        measured = Box::pin(measure(&mut stage, arguments)) => measured,
+        _ = interrupted.recv() => Err(anyhow::anyhow!("interrupted")),
+        _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
+    };
+    let struck = stage.strike().await;
+    let results = measured?;
+    struck?;
+    Ok(results)
 }
 
 async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Results> {
-    let wants = |part| arguments.only.is_none_or(|only| only == part);
-    let machine = machine::Machine::here(stage).await?;
-    let mut drain = None;
-    if wants(Part::Drain) {
-        drain = Some(drain::measure(stage, arguments.rows, arguments.rounds).await?);
-    }
-    let mut latency = None;
-    if wants(Part::Latency) {
-        latency = Some(latency::measure(stage, arguments.samples, arguments.rounds).await?);
-    }
-    Ok(Results {
+    let debezium = match arguments.peers {
+        true => {
+            debezium::check(stage).await?;
+            Some(debezium::version()?)
+        }
+        false => None,
+    };
+    let mut results = Results {
+        machine: machine::Machine::here(stage, debezium).await?,
         arguments,
-        machine,
-        drain,
-        latency,
-    })
+        drain: None,
+        latency: None,
+        steady: None,
+        scale: None,
+        xmin: None,
+    };
+    let Arguments {
+        rows,
+        scale_rows,
+        rounds,
+        samples,
+        seconds,
+        peers,
+        only,
+        ..
+    } = results.arguments;
+    let sides = |ours: &[Side], peers_sides: &[Side]| match peers {
+        true => [ours, peers_sides].concat(),
+        false => ours.to_vec(),
+    };
+    let warm_up = rows.min(50_000);
+    let wants = |part| only.is_none_or(|only| only == part);
+    if wants(Part::Drain) {
+        let sides = sides(
+            &[Side::Bare, Side::Relay],
+            &[Side::DebeziumTuned, Side::DebeziumDefault],
+        );
+        results.drain = Some(drain::measure(stage, &sides, rows, rounds).await?);
+    }
+    let peers = [
+        Side::DebeziumEager,
+        Side::DebeziumTuned,
+        Side::DebeziumDefault,
+    ];
+    if wants(Part::Latency) {
+        let sides = sides(&[Side::Bare, Side::Relay], &peers);
+        results.latency = Some(latency::measure(stage, &sides, samples, rounds, warm_up).await?);
+    }
+    if wants(Part::Steady) {
+        // The bare loop would lose a row that commits after one with a higher id, and the bench would wait for it.
+        let sides = sides(&[Side::Relay], &peers);
+        results.steady = Some(steady::measure(stage, &sides, seconds, rounds, warm_up).await?);
+    }
+    if wants(Part::Scale) {
+        results.scale = Some(pairs::scale(stage, scale_rows, rounds).await?);
+    }
+    if wants(Part::Xmin) {
+        results.xmin = Some(pairs::xmin(stage, rows, rounds).await?);
+    }
+    Ok(results)
 }

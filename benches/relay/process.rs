@@ -54,21 +54,8 @@ impl Relay {
         Ok(relay)
     }
 
-    /// CPU seconds so far.
-    pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
-        cpu(&self.child.id().to_string())
-    }
-
-    /// Peak resident memory so far, in MiB.
-    pub(crate) fn peak_memory(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let kib: f64 = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|line| line.split_whitespace().next())
-            .context("no VmHWM")?
-            .parse()?;
-        Ok(kib / 1024.0)
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGTERM; anything but an orderly end is an error.
@@ -104,6 +91,18 @@ pub(crate) fn cpu(process: &str) -> anyhow::Result<f64> {
         .map(str::parse)
         .collect::<Result<_, _>>()?;
     Ok(ticks.iter().sum::<f64>() / USER_HZ)
+}
+
+/// Peak resident memory of a process so far, in MiB.
+pub(crate) fn peak_memory(process: &str) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let kib: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|line| line.split_whitespace().next())
+        .context("no VmHWM")?
+        .parse()?;
+    Ok(kib / 1024.0)
 }
 
 pub(crate) fn migrate(database_url: &str) -> anyhow::Result<()> {
