@@ -14,6 +14,8 @@ use crate::postgres::{Key, Reader, Result};
 
 /// A relay that stays awake looks over the ids below its cursor this often: a writer that gives ids by hand is silent as well.
 const LOW_LOOK: Duration = Duration::from_secs(1);
+/// While it waits for K it does so this often: hardly anybody is silent then.
+const LOW_LOOK_WAITING: Duration = Duration::from_secs(2);
 /// The session that holds K is asked this often whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -71,7 +73,10 @@ impl Fetcher {
                     self.scan.at.look_within(LOW_LOOK);
                     self.rest(Hold::Key(key), Some(until)).await?
                 }
-                Action::WaitForLock => self.wait_for_lock(key).await?,
+                Action::WaitForLock => {
+                    self.scan.at.look_within(LOW_LOOK_WAITING);
+                    self.wait_for_lock(key).await?
+                }
                 Action::Sleep => {
                     // Silent writers may have left rows below the cursor while the relay was awake.
                     self.scan.at.look_within(Duration::ZERO);
@@ -165,6 +170,10 @@ impl Fetcher {
                     Some(event) => action = self.next(event),
                     None => break,
                 }
+            }
+            if !self.scan.stirred {
+                // It rang for a row that is not above the cursor.
+                self.scan.at.look_within(Duration::ZERO);
             }
         }
     }

@@ -17,3 +17,4 @@ mod replicas;
 mod rights;
 mod stress;
 mod surroundings;
+mod wakeup;

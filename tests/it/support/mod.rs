@@ -2,12 +2,14 @@
 
 mod kafka;
 mod load;
+mod meter;
 mod relay;
 mod services;
 mod world;
 
 pub(crate) use kafka::{Consumer, Received, create_topic};
 pub(crate) use load::Load;
+pub(crate) use meter::Meter;
 pub(crate) use relay::Relay;
 pub(crate) use services::{Instance, Services, not_here};
 pub(crate) use world::{World, doorbell};

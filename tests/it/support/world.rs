@@ -62,6 +62,11 @@ impl World {
         world
     }
 
+    /// The database's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// `doorbell migrate`.
     pub(crate) fn migrate(&self, flags: &[&str]) {
         let output = self.doorbell(&[&["migrate"], flags].concat());

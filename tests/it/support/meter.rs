@@ -1,0 +1,51 @@
+//! What the relay asks the database, counted by the server itself.
+
+use super::{Relay, World};
+
+/// Counts the statements of a relay that runs as a role of its own, by `pg_stat_statements`.
+pub(crate) struct Meter {
+    role: String,
+}
+
+impl Meter {
+    pub(crate) fn new(world: &mut World) -> Self {
+        // Roles belong to the whole server.
+        let role = format!("meter_{}", world.name());
+        world.sql(&format!(
+            "CREATE EXTENSION pg_stat_statements; CREATE ROLE {role} SUPERUSER LOGIN"
+        ));
+        Self { role }
+    }
+
+    /// A relay that leads, and whose statements are counted.
+    pub(crate) fn leading(&self, world: &World, flags: &[&str]) -> Relay {
+        let url = world
+            .database_url
+            .replace("//postgres@", &format!("//{}@", self.role));
+        Relay::leading(world, &[flags, &["--database-url", &url]].concat())
+    }
+
+    /// Statements so far.
+    pub(crate) fn statements(&self, world: &mut World) -> i64 {
+        world.number(&format!(
+            "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE userid = '{}'::regrole",
+            self.role
+        ))
+    }
+
+    /// What was asked, most often first: for the eye, where a count is wrong.
+    pub(crate) fn list(&self, world: &mut World) -> String {
+        use sqlx::Row;
+        let rows = world.rows(&format!(
+            "SELECT format('%s %s', calls, left(query, 150)) FROM pg_stat_statements WHERE userid = '{}'::regrole ORDER BY calls DESC",
+            self.role
+        ));
+        let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        lines.join("\n")
+    }
+
+    /// Takes the role away. The relay must have ended.
+    pub(crate) fn remove(self, world: &mut World) {
+        world.sql(&format!("DROP ROLE {}", self.role));
+    }
+}
