@@ -21,5 +21,5 @@ pub use consumer::{Arrival, Arrivals};
 pub use failure::{Verdict, decide};
 pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError};
 pub use reports::{Delivered, Reports};
-pub use scratch::{ScratchTopics, TopicError, librdkafka_version, topics_with_prefix};
+pub use scratch::{ScratchTopics, TopicError, librdkafka_version, scratch_topics};
 pub use topics::Topics;

@@ -128,15 +128,16 @@ impl ScratchTopics {
     }
 }
 
-/// Names of the topics that begin with `prefix`; proves on the way that the brokers answer. Blocks.
-pub fn topics_with_prefix(kafka: &Kafka, prefix: &str) -> Result<Vec<String>, TopicError> {
+/// Names of scratch topics that begin with `prefix`; proves on the way that the brokers answer. Blocks.
+pub fn scratch_topics(kafka: &Kafka, prefix: &str) -> Result<Vec<String>, TopicError> {
     let metadata = admin(kafka)?
         .inner()
         .fetch_metadata(None, PATIENCE)
         .map_err(|_| TopicError::Away(kafka.brokers.clone()))?;
     let names = metadata.topics().iter().map(|topic| topic.name());
     Ok(names
-        .filter(|name| name.starts_with(prefix))
+        // As `make` names them: prefix, number, purpose.
+        .filter(|name| name.starts_with(prefix) && name.split('.').count() == 3)
         .map(str::to_owned)
         .collect())
 }

@@ -127,16 +127,18 @@ impl Writer {
         }
         let (schema, table) = (scratch.schema(), scratch.table());
         let key = number % KEYS;
+        let insert = format!("INSERT INTO {table} (type, key, payload)");
         let event = format!(
-            "INSERT INTO {table} (type, key, payload) VALUES ('OrderCreated', 'key-{key}', {})",
+            "'OrderCreated', 'key-{key}', {}",
             payload(&number.to_string(), 200)
         );
         Ok(Self {
             session,
             transaction: format!(
-                "BEGIN; INSERT INTO {schema}.orders (customer, total) VALUES ('customer-{key}', 12.50); {event}"
+                "BEGIN; INSERT INTO {schema}.orders (customer, total) VALUES ('customer-{key}', 12.50); \
+                 {insert} VALUES ({event})"
             ),
-            insert: event + " RETURNING id",
+            insert: format!("{insert} SELECT {event} FROM generate_series(1, $1) RETURNING id"),
         })
     }
 
@@ -148,10 +150,20 @@ impl Writer {
         Ok(begun.elapsed())
     }
 
-    /// One event in a transaction of its own; its id, once it is committed.
-    pub async fn insert(&mut self) -> Result<i64> {
-        let row = self.session.one(&self.insert, |q| q).await?;
-        Ok(row.try_get(0)?)
+    /// The same, rolled back: the session knows its tables and plans afterwards, and a relay that sleeps is not woken.
+    pub async fn rehearse(&mut self) -> Result<()> {
+        self.session.batch(&self.transaction).await?;
+        self.session.batch("ROLLBACK").await
+    }
+
+    /// Some events in a transaction of their own; their ids, once they are committed.
+    pub async fn insert(&mut self, rows: u32) -> Result<Vec<i64>> {
+        let inserted = self
+            .session
+            .all(&self.insert, |q| q.bind(i64::from(rows)))
+            .await?;
+        let ids = inserted.iter().map(|row| row.try_get(0));
+        Ok(ids.collect::<std::result::Result<_, sqlx::Error>>()?)
     }
 }
 

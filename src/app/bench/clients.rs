@@ -51,6 +51,14 @@ impl Clients {
         Ok(Self { writers })
     }
 
+    /// Has each write one transaction and take it back, so that none of them begins slowly.
+    pub(super) async fn rehearse(&mut self) -> anyhow::Result<()> {
+        for writer in &mut self.writers {
+            writer.rehearse().await?;
+        }
+        Ok(())
+    }
+
     /// All write, one transaction after the other, as fast as they can; what comes in the warm-up is not counted.
     pub(super) async fn write(
         &mut self,

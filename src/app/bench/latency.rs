@@ -25,9 +25,11 @@ const WARM_UP: u32 = 20;
 /// A row that has not arrived after so long is lost for the measurement.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One session inserts so many rows a second with time to spare.
-const ROWS_A_SESSION: u32 = 200;
+/// One session commits so often a second with time to spare.
+const COMMITS_A_SESSION: u32 = 100;
 const MOST_SESSIONS: u32 = 32;
+/// More commits a second than this would be a measurement of the disk: above it a commit has several rows.
+const MOST_COMMITS: u32 = 2_500;
 
 /// From each station of a row to the next.
 const STAGES: [&str; 4] = [
@@ -46,6 +48,8 @@ const STEPS: [Step; 4] = [
 /// How rows come.
 #[derive(Debug, Clone, Copy)]
 struct Load {
+    /// Commits in all, and rows in each.
+    commits: u32,
     rows: u32,
     gap: Duration,
     sessions: u32,
@@ -64,6 +68,7 @@ struct Measured {
     /// Rows a second that were wanted, and that came.
     rate: f64,
     reached: f64,
+    rows_a_commit: u32,
     /// Milliseconds from the return of a commit until a waiting consumer has the record.
     to_consumer_ms: Latency,
     /// Milliseconds of each stage of the relay.
@@ -81,17 +86,20 @@ struct StageLatency {
 
 fn loads(plan: &Plan) -> Vec<Load> {
     let single = Load {
-        rows: plan.single_rows,
+        commits: plan.single_rows,
+        rows: 1,
         gap: plan.single_gap,
         sessions: 1,
         rate: None,
     };
     let at_rate = |rate: &u32| {
-        let rows = f64::from(*rate) * plan.at_rate.as_secs_f64();
+        let rows = rate.div_ceil(MOST_COMMITS);
+        let commits = f64::from(*rate) / f64::from(rows);
         Load {
-            rows: (rows as u32).max(1),
-            gap: Duration::from_secs(1) / *rate,
-            sessions: (rate / ROWS_A_SESSION).clamp(1, MOST_SESSIONS),
+            commits: ((commits * plan.at_rate.as_secs_f64()) as u32).max(1),
+            rows,
+            gap: Duration::from_secs_f64(1.0 / commits),
+            sessions: (commits as u32 / COMMITS_A_SESSION).clamp(1, MOST_SESSIONS),
             rate: Some(*rate),
         }
     };
@@ -132,7 +140,7 @@ async fn one(stage: &mut Stage, load: Load) -> anyhow::Result<Measured> {
     }
     let mut watch = Watch::begin(stage, &topic)?;
     let warm_up = Load {
-        rows: WARM_UP,
+        commits: WARM_UP,
         gap: Duration::from_millis(5),
         ..load
     };
@@ -161,10 +169,11 @@ async fn insert(writers: Vec<Writer>, load: Load) -> anyhow::Result<(Vec<Writer>
     for (first, mut writer) in (0..).zip(writers) {
         tasks.spawn(async move {
             let mut committed = Vec::new();
-            for number in (first..load.rows).step_by(load.sessions as usize) {
+            for number in (first..load.commits).step_by(load.sessions as usize) {
                 sleep_until(begin + load.gap * number).await;
-                let id = writer.insert().await?;
-                committed.push((id, Instant::now()));
+                let ids = writer.insert(load.rows).await?;
+                let at = Instant::now();
+                committed.extend(ids.into_iter().map(|id| (id, at)));
             }
             anyhow::Ok((writer, committed))
         });
@@ -289,7 +298,8 @@ impl Measured {
         });
         Ok(Self {
             load: load.name(),
-            rate: 1.0 / load.gap.as_secs_f64(),
+            rate: f64::from(load.rows) / load.gap.as_secs_f64(),
+            rows_a_commit: load.rows,
             reached: committed.len() as f64 / took.as_secs_f64(),
             to_consumer_ms: total.latency().context("no row was measured")?,
             stages_ms: stages_ms.collect(),
@@ -312,7 +322,7 @@ fn spans(committed: Instant, passed: [Option<Instant>; 4]) -> [Duration; 4] {
 
 impl Results {
     pub(super) fn section(&self) -> anyhow::Result<Section> {
-        let head = ["load", "rows/s reached", "rows"]
+        let head = ["load", "rows/s reached", "rows a commit", "rows"]
             .into_iter()
             .chain(Latency::HEAD);
         let mut table = Table::new(head);
@@ -322,6 +332,7 @@ impl Results {
             let row = [
                 one.load.clone(),
                 thousands(one.reached),
+                one.rows_a_commit.to_string(),
                 thousands(latency.count as f64),
             ];
             table.push(row.into_iter().chain(latency.cells()));

@@ -40,7 +40,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::{Failure, Outcome};
 use crate::config::Settings;
-use crate::kafka::{ScratchTopics, topics_with_prefix};
+use crate::kafka::{ScratchTopics, scratch_topics};
 use crate::postgres::{Ground, SCRATCH_PREFIX, Server};
 use machine::Machine;
 pub(super) use plan::BenchFlags;
@@ -101,7 +101,7 @@ async fn run(settings: &Settings, plan: Plan, yes: bool) -> anyhow::Result<Optio
     let server = Server::find(&settings.database.url).await?;
     let mut ground = Ground::look(&server, plan.sessions()).await?;
     let kafka = settings.kafka.clone();
-    let topics = tokio::task::spawn_blocking(move || topics_with_prefix(&kafka, SCRATCH_PREFIX));
+    let topics = tokio::task::spawn_blocking(move || scratch_topics(&kafka, SCRATCH_PREFIX));
     let topics = topics.await??;
     let data = ground.data_directory().await?;
     let free = data.and_then(|folder| word::free_bytes(&folder));

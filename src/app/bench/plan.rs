@@ -256,9 +256,9 @@ impl Plan {
         let rows = |rows: u64| Duration::from_micros(rows.saturating_mul(15));
         let mut time = Duration::ZERO;
         if self.wants(Part::Writers) {
-            let runs = 4 * self.clients.len() as u32 + 2 * (self.writer_rounds - 1);
+            let runs = 4 * self.clients.len() as u32 + 3 * (self.writer_rounds - 1);
             time += runs * (self.writing + self.warm_up + around);
-            time += self.writer_rounds * rows(self.insert_rows) + 5 * 3 * around;
+            time += self.writer_rounds * rows(self.insert_rows) + 5 * 8 * around;
         }
         if self.wants(Part::Drain) {
             let round: u64 = self

@@ -10,6 +10,7 @@ use super::plan::Plan;
 use super::plot::{self, Lines};
 use super::report::Table;
 use super::stage::Stage;
+use super::writers::POLL;
 use crate::postgres::Ringing;
 
 /// Commits are counted in pieces of this.
@@ -27,11 +28,16 @@ pub(super) struct Results {
     /// What each commit waited; none where our role may not set it.
     commit_delay_ms: Option<f64>,
     starts: Vec<Start>,
-    milliseconds: Option<Spread>,
+    /// Of the starts on a sleeping relay, and of those without a trigger.
+    bell_milliseconds: Option<Spread>,
+    no_trigger_milliseconds: Option<Spread>,
 }
 
 #[derive(Debug, Serialize)]
 struct Start {
+    /// With the bell; else without a trigger, and with a relay that fetches by the clock.
+    bell: bool,
+    /// Whether the relay was seen asleep before.
     relay_slept: bool,
     /// Commits a second in the second half.
     steady: f64,
@@ -50,7 +56,7 @@ fn length(plan: &Plan) -> Duration {
 }
 
 pub(super) fn steps(plan: &Plan) -> usize {
-    starts(plan) as usize
+    2 * starts(plan) as usize
 }
 
 pub(super) async fn measure(stage: &mut Stage, topic: &str) -> anyhow::Result<Results> {
@@ -63,29 +69,57 @@ pub(super) async fn measure(stage: &mut Stage, topic: &str) -> anyhow::Result<Re
     let all = starts(&stage.plan);
     let mut starts = Vec::new();
     for number in 1..=all {
-        stage.progress.step(format!(
-            "writers: {count} start on a sleeping relay, {number} of {all}"
-        ));
-        stage.scratch.empty().await?;
-        stage.scratch.ring_by(Ringing::Bell).await?;
-        let relay = stage.relay(topic, &[]).await?;
-        let relay_slept = stage.relay_sleeps().await?;
-        let length = length(&stage.plan);
-        let commits = clients.burst(length).await?;
-        relay.stop().await?;
-        let (rates, steady, milliseconds) = judge(&commits, length);
-        starts.push(Start {
-            relay_slept,
-            steady,
-            milliseconds,
-            rates,
-        });
+        for bell in [false, true] {
+            let on = if bell {
+                "a sleeping relay"
+            } else {
+                "no trigger"
+            };
+            stage
+                .progress
+                .step(format!("writers: {count} start on {on}, {number} of {all}"));
+            starts.push(start(stage, &mut clients, topic, bell).await?);
+        }
     }
+    let spread = |bell: bool| {
+        let same = starts.iter().filter(|start| start.bell == bell);
+        Spread::of(same.filter_map(|start| start.milliseconds))
+    };
     Ok(Results {
         clients: count,
         commit_delay_ms: delay.map(|delay| delay.as_secs_f64() * 1e3),
-        milliseconds: Spread::of(starts.iter().filter_map(|start| start.milliseconds)),
+        bell_milliseconds: spread(true),
+        no_trigger_milliseconds: spread(false),
         starts,
+    })
+}
+
+async fn start(
+    stage: &mut Stage,
+    clients: &mut Clients,
+    topic: &str,
+    bell: bool,
+) -> anyhow::Result<Start> {
+    let (ringing, flags) = if bell {
+        (Ringing::Bell, &[][..])
+    } else {
+        (Ringing::None, &["--poll", POLL][..])
+    };
+    stage.scratch.empty().await?;
+    stage.scratch.ring_by(ringing).await?;
+    let relay = stage.relay(topic, flags).await?;
+    let relay_slept = bell && stage.relay_sleeps().await?;
+    clients.rehearse().await?;
+    let length = length(&stage.plan);
+    let commits = clients.burst(length).await?;
+    relay.stop().await?;
+    let (rates, steady, milliseconds) = judge(&commits, length);
+    Ok(Start {
+        bell,
+        relay_slept,
+        steady,
+        milliseconds,
+        rates,
     })
 }
 
@@ -111,13 +145,25 @@ fn judge(commits: &[Duration], length: Duration) -> (Vec<f64>, f64, Option<f64>)
     (rates, steady, milliseconds.filter(|_| steady > 0.0))
 }
 
+impl Start {
+    /// Starts come in pairs.
+    fn name(&self, number: usize) -> String {
+        let on = if self.bell {
+            "bell, relay asleep"
+        } else {
+            "no trigger"
+        };
+        format!("{}, {on}", number / 2 + 1)
+    }
+}
+
 impl Results {
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new(["start", "steady commits/s", "ms until 90 % of it"]);
-        for (number, start) in (1..).zip(&self.starts) {
+        for (number, start) in self.starts.iter().enumerate() {
             let reached = start.milliseconds;
             table.push([
-                format!("{number}, {} clients", self.clients),
+                start.name(number),
                 thousands(start.steady),
                 reached.map_or("not reached".into(), |millis| format!("{millis:.0}")),
             ]);
@@ -145,14 +191,15 @@ impl Results {
             let at = |(bucket, rate): (usize, &f64)| {
                 ((bucket as f64 + 0.5) * BUCKET.as_secs_f64() * 1e3, *rate)
             };
-            (format!("start {}", number + 1), points.map(at).collect())
+            (start.name(number), points.map(at).collect())
         };
         Ok(plot::lines(&Lines {
             title: "A sudden start on a sleeping relay".into(),
             x: "milliseconds since the start".into(),
             y: "commits/s".into(),
             logarithmic: false,
-            series: self.starts.iter().enumerate().map(curve).collect(),
+            // Two of each tell enough.
+            series: self.starts.iter().enumerate().take(4).map(curve).collect(),
         })?)
     }
 }

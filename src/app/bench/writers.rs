@@ -12,7 +12,7 @@ use super::{ramp, single};
 use crate::postgres::Ringing;
 
 /// The relay of the baseline fetches so often, so that its work is on both sides.
-const POLL: &str = "5ms";
+pub(super) const POLL: &str = "5ms";
 
 /// What writers meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -35,8 +35,8 @@ impl Variant {
         Self::BellAsleep,
         Self::BellSteady,
     ];
-    /// What is repeated for the ratio that counts.
-    const PAIR: [Self; 2] = [Self::NoTrigger, Self::BellSteady];
+    /// What is repeated for the ratios that count.
+    const REPEATED: [Self; 3] = [Self::NoTrigger, Self::BellAsleep, Self::BellSteady];
 
     fn name(self) -> &'static str {
         match self {
@@ -114,7 +114,7 @@ fn schedule(plan: &Plan) -> Vec<Spec> {
             let variants = if round == 1 {
                 &Variant::ALL[..]
             } else {
-                &Variant::PAIR
+                &Variant::REPEATED
             };
             specs.extend(variants.iter().map(|variant| Spec {
                 clients: *clients,
@@ -202,6 +202,7 @@ async fn run(
     let mut warm_up = stage.plan.warm_up;
     if variant == Variant::BellAsleep {
         relay_slept = Some(stage.relay_sleeps().await?);
+        clients.rehearse().await?;
         warm_up = std::time::Duration::ZERO;
     }
     let written = clients.write(warm_up, stage.plan.writing).await?;
