@@ -47,7 +47,7 @@ pub struct Ground {
     pub database: String,
     /// Whether the schema `doorbell` is there.
     pub has_doorbell: bool,
-    /// Scratch schemas of runs that were killed.
+    /// Statements that remove what runs left that were killed.
     pub leftovers: Vec<String>,
 }
 
@@ -92,11 +92,7 @@ impl Ground {
                 "wait for its end: two at once would measure each other",
             ));
         }
-        let left = session.all(LEFTOVERS, |q| q.bind(SCRATCH_PREFIX)).await?;
-        let leftovers = left
-            .iter()
-            .map(|row| row.try_get(0))
-            .collect::<std::result::Result<_, sqlx::Error>>()?;
+        let leftovers = leftovers(&mut session, has_doorbell).await?;
         Ok(Self {
             session,
             server: server.clone(),
@@ -247,6 +243,28 @@ impl Scratch {
             .batch_within(DEADLINE, &format!("BEGIN; {quiet} {drop} COMMIT"))
             .await
     }
+}
+
+/// What would have removed the scratch schemas that are there while no benchmark runs.
+async fn leftovers(session: &mut Session, has_doorbell: bool) -> Result<Vec<String>> {
+    let mut statements = Vec::new();
+    for row in session.all(LEFTOVERS, |q| q.bind(SCRATCH_PREFIX)).await? {
+        let schema: String = row.try_get(0)?;
+        statements.push(format!("DROP SCHEMA {schema} CASCADE"));
+        if has_doorbell {
+            statements.push(format!(
+                "DELETE FROM doorbell.outbox WHERE name LIKE '{schema}.%'"
+            ));
+        }
+    }
+    if has_doorbell && !statements.is_empty() {
+        let others = "SELECT EXISTS (SELECT FROM doorbell.outbox WHERE NOT pg_catalog.starts_with(name, $1))";
+        let row = session.one(others, |q| q.bind(SCRATCH_PREFIX)).await?;
+        if !row.try_get::<bool, _>(0)? {
+            statements.push("DROP SCHEMA doorbell CASCADE".to_owned());
+        }
+    }
+    Ok(statements)
 }
 
 /// `may_register`: what `doorbell.create_outbox` needs, and its removal.

@@ -75,7 +75,8 @@ pub fn bars(plot: &Bars) -> Result<String, PlotError> {
     }
     // The legend stands above the bars.
     let entries = plot.series.len() + usize::from(plot.reference.is_some());
-    let room = (entries as f64 * 18.0 / 290.0).min(0.5);
+    let room = (entries as f64 * 17.0 + 22.0) / 290.0;
+    let room = room.min(0.5);
     let top = if highest > 0.0 { highest } else { 1.0 } / (1.0 - room);
     let groups = plot.groups.len() as f64;
     let draw = |area: &Area<'_>| -> Result<(), Failure> {
@@ -124,7 +125,7 @@ pub fn bars(plot: &Bars) -> Result<String, PlotError> {
                 .label(name)
                 .legend(|(x, y)| PathElement::new([(x, y), (x + 14, y)], INK.stroke_width(2)));
         }
-        legend(&mut chart)
+        legend(&mut chart, SeriesLabelPosition::UpperLeft)
     };
     drawn(&plot.title, draw)
 }
@@ -209,7 +210,7 @@ fn with_room<'a, 'b, 'c>(
 ) -> &'c mut ChartBuilder<'a, 'b, SVGBackend<'b>> {
     builder
         .margin(12)
-        .margin_right(24)
+        .margin_right(40)
         .x_label_area_size(48)
         .y_label_area_size(78)
 }
@@ -248,7 +249,8 @@ where
             .label(name)
             .legend(move |at| swatch(at, colour));
     }
-    legend(&mut chart)
+    // Most lines end higher than they begin.
+    legend(&mut chart, SeriesLabelPosition::LowerRight)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -306,6 +308,7 @@ pub(super) fn escaped(text: &str) -> String {
 
 fn legend<'a, X, Y>(
     chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    position: SeriesLabelPosition,
 ) -> Result<(), Failure>
 where
     X: Ranged<ValueType = f64>,
@@ -313,7 +316,7 @@ where
 {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(position)
         .label_font(text())
         .border_style(TRANSPARENT)
         .draw()

@@ -66,10 +66,9 @@ pub(super) fn announce(plan: &Plan, found: &Found<'_>) {
         humantime::format_duration(plan.time()),
         plan.sessions(),
     );
-    for schema in &found.ground.leftovers {
-        eprintln!(
-            "  left    by a run that was killed: DROP SCHEMA {schema} CASCADE; DELETE FROM doorbell.outbox WHERE name LIKE '{schema}.%'"
-        );
+    if !found.ground.leftovers.is_empty() {
+        let statements = found.ground.leftovers.join("; ");
+        eprintln!("  left    by a run that was killed, to be removed by: {statements}");
     }
     if !found.topics.is_empty() {
         eprintln!(
