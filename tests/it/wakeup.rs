@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgListener;
 
-use crate::support::{Consumer, Meter, Relay, World, create_topic, eventually};
+use crate::support::{Consumer, Instance, Meter, Relay, World, create_topic, eventually};
 
 /// Hears every ring of the outbox.
 struct Counter {
@@ -62,32 +62,68 @@ fn statements_that_insert_nothing_ring_once_at_most_and_the_relay_sleeps_again()
     assert_eq!(Consumer::new(&world, &world.topic).drain().len(), 1);
 }
 
-#[test]
-fn an_idle_relay_asks_for_nothing_but_its_sweep() {
+/// For relays whose idleness is measured: often enough to count, by sweeps, not by a clock.
+const OFTEN: &[&str] = &["--sweep", "300ms"];
+
+/// Waits for some sweeps; the relay must ask for nothing beside them.
+#[track_caller]
+fn assert_idle(world: &mut World, meter: &Meter, relay: &Relay) {
     const SWEEPS: usize = 10;
     /// What the table is now, ids below the cursor, a fetch.
     const EACH: i64 = 3;
+    let swept = |relay: &Relay| relay.count_log("swept rows=");
+    relay.await_log_times("swept rows=", swept(relay) + 1);
+    let before = meter.statements(world);
+    let from = swept(relay);
+    relay.await_log_times("swept rows=", from + SWEEPS);
+    let asked = meter.statements(world) - before;
+    // One may have begun and not ended.
+    let sweeps = i64::try_from(swept(relay) - from + 1).expect("a count");
+    assert!(
+        asked <= sweeps * EACH,
+        "{asked} statements in {sweeps} sweeps\n{}",
+        meter.list(world)
+    );
+}
+
+#[test]
+fn an_idle_relay_asks_for_nothing_but_its_sweep_also_beside_a_row_that_kafka_refuses() {
     let mut world = World::new("idle");
     create_topic(&world, &world.topic, 1, &[]);
     let meter = Meter::new(&mut world);
-    let relay = meter.leading(&world, &["--sweep", "300ms"]);
+    let relay = meter.leading(&world, OFTEN);
     world.sql("INSERT INTO outbox (type, payload) VALUES ('x', 'x')");
     world.await_empty();
     world.await_asleep();
-    let begun = relay.count_log("swept rows=");
-    relay.await_log_times("swept rows=", begun + 1);
-    let before = meter.statements(&mut world);
-    let from = relay.count_log("swept rows=");
-    relay.await_log_times("swept rows=", from + SWEEPS);
-    let after = meter.statements(&mut world);
-    // One may have begun and not ended.
-    let sweeps = i64::try_from(relay.count_log("swept rows=") - from + 1).expect("a count");
-    assert!(
-        after - before <= sweeps * EACH,
-        "{} statements in {sweeps} sweeps\n{}",
-        after - before,
-        meter.list(&mut world)
+    assert_idle(&mut world, &meter, &relay);
+    world.sql("INSERT INTO outbox (type, payload, headers) VALUES ('x', 'x', '[]')");
+    relay.await_log("Kafka cannot take this row");
+    world.await_asleep();
+    assert_idle(&mut world, &meter, &relay);
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
+    assert!(relay.stop().success());
+    meter.remove(&mut world);
+}
+
+#[test]
+fn a_relay_asks_for_nothing_but_its_sweep_while_kafka_is_down() {
+    let mut kafka = Instance::start("idle", &["kafka"]);
+    let mut world = World::on("idledown", kafka.services());
+    create_topic(&world, &world.topic, 1, &[]);
+    let meter = Meter::new(&mut world);
+    let relay = meter.leading(&world, OFTEN);
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('x', 'before')");
+    world.await_empty();
+    kafka.kill("kafka");
+    world.sql(
+        "INSERT INTO outbox (type, payload) SELECT 'x', 'meanwhile' FROM generate_series(1, 100)",
     );
+    relay.await_log("Kafka cannot be reached");
+    world.await_asleep();
+    assert_idle(&mut world, &meter, &relay);
+    kafka.again();
+    world.await_empty();
+    assert_eq!(Consumer::new(&world, &world.topic).drain().len(), 101);
     assert!(relay.stop().success());
     meter.remove(&mut world);
 }
