@@ -110,3 +110,7 @@ impl Pace {
         self.recent * (-age).exp() / MEMORY.as_secs_f64()
     }
 }
+
+#[cfg(test)]
+#[path = "pace_test.rs"]
+mod tests;
