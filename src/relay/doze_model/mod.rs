@@ -3,25 +3,31 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `world` | writers, their trigger, K |
-//! | `relay` | the driver |
-//! | `mutants` | what somebody might do wrong |
+//! | `world`, `key` | writers and their trigger; K |
+//! | `relay`, `driver` | where the driver stands and what may come next; what that does |
+//! | `mutants` | what somebody might do wrong, and that it is seen |
 //! | `safety` | what must hold in every state |
+//! | `liveness`, `parts` | what must come at last |
 //!
 //! The clock is not in it: a pause or a wait may end at any time, and every mood is tried at each step. A transaction's rows are one row,
 //! since they become visible together. Nothing is deleted: a row is *known* once a fetch brought it, and unknown again to a relay that starts over. There
 //! is no sweep.
 
+mod driver;
+mod key;
+mod liveness;
 mod mutants;
+mod parts;
 mod relay;
 mod safety;
 mod world;
 
 use super::Mood;
+use key::{Key, Owner};
 use mutants::Mutant;
 use relay::{Relay, Request, Step, Turn};
 use stateright::{Model, Property};
-use world::{Deed, Key, Owner, Phase, Writer};
+use world::{Deed, Phase, Writer};
 
 /// What the walk goes through.
 #[derive(Debug, Clone, Copy)]
