@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use doorbell::app::bench::figures::{Spread, thousands};
 use serde::Serialize;
 use sqlx::{Connection, Executor, Row};
 use tokio::time::sleep;
 
-use crate::figures::{Summary, thousands};
 use crate::side::{Running, Side, Start, Who, in_turn};
 use crate::stage::{PARTITIONS, Stage, connect, patience};
 use crate::topic;
@@ -33,9 +33,21 @@ pub(crate) struct Run {
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
     rows: i64,
-    sides: Vec<Side>,
+    sides: Vec<Summary>,
     /// In the order in which they ran.
     rounds: Vec<Vec<Run>>,
+}
+
+/// All rounds of one side.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) side: Side,
+    pub(crate) rows_per_second: Spread,
+    /// The relay's rate over this one, round by round.
+    relay_over_it: Spread,
+    cpu_seconds_per_million_rows: Spread,
+    /// The highest.
+    peak_memory_mib: Option<f64>,
 }
 
 /// What else goes on while the table is drained.
@@ -66,9 +78,12 @@ pub(crate) async fn measure(
         }
         measured.push(runs);
     }
+    let summaries = sides.iter().map(|side| Summary::of(*side, &measured));
     Ok(Results {
         rows,
-        sides: sides.to_vec(),
+        sides: summaries
+            .collect::<Option<_>>()
+            .context("nothing was measured")?,
         rounds: measured,
     })
 }
@@ -172,47 +187,89 @@ async fn until_empty(stage: &mut Stage, last: i64) -> anyhow::Result<Instant> {
     Ok(at)
 }
 
+impl Summary {
+    fn of(side: Side, rounds: &[Vec<Run>]) -> Option<Self> {
+        let of = |side, figure: fn(&Run) -> f64| {
+            let runs = rounds.iter().flatten().filter(move |run| run.side == side);
+            runs.map(figure)
+        };
+        let rates = |side| of(side, |run| run.rows_per_second);
+        let pairs = rates(Side::Relay).zip(rates(side));
+        let runs = rounds.iter().flatten().filter(|run| run.side == side);
+        let memory = runs.filter_map(|run| run.peak_memory_mib);
+        Some(Self {
+            side,
+            rows_per_second: Spread::of(rates(side))?,
+            relay_over_it: Spread::of(pairs.map(|(relay, other)| relay / other))?,
+            cpu_seconds_per_million_rows: Spread::of(of(side, |run| {
+                run.cpu_seconds_per_million_rows
+            }))?,
+            peak_memory_mib: memory.reduce(f64::max),
+        })
+    }
+}
+
 impl Results {
-    fn figures(&self, side: Side, figure: fn(&Run) -> Option<f64>) -> Vec<f64> {
-        let runs = self.rounds.iter().flatten();
-        runs.filter(|run| run.side == side)
-            .filter_map(figure)
-            .collect()
+    pub(crate) fn sides(&self) -> &[Summary] {
+        &self.sides
     }
 
-    /// The sides, and the median of each one's rows a second.
-    pub(crate) fn rates(&self) -> Vec<(Side, f64)> {
-        let median = |side| Summary::of(self.figures(side, |run| Some(run.rows_per_second))).median;
-        self.sides
-            .iter()
-            .map(|side| (*side, median(*side)))
-            .collect()
-    }
-
-    /// The relay's rate over that of another side, round by round.
-    pub(crate) fn ratio(&self, other: Side) -> Summary {
-        let rates = |side| self.figures(side, |run| Some(run.rows_per_second));
-        let pairs = rates(Side::Relay).into_iter().zip(rates(other));
-        Summary::of(pairs.map(|(relay, other)| relay / other).collect())
+    fn others(&self) -> impl Iterator<Item = &Summary> {
+        let sides = self.sides.iter();
+        sides.filter(|summary| summary.side != Side::Relay)
     }
 
     /// The one line of it.
     pub(crate) fn conclusion(&self) -> String {
-        let ratios: Vec<String> = self
-            .others()
-            .map(|side| {
-                let Summary { min, median, max } = self.ratio(side);
-                format!("relay / {} {median:.2} ({min:.2} to {max:.2})", side.name())
-            })
-            .collect();
+        let ratio = |other: &Summary| {
+            let Spread { min, median, max } = other.relay_over_it;
+            let name = other.side.name();
+            format!("relay / {name} {median:.2} ({min:.2} to {max:.2})")
+        };
+        let ratios: Vec<String> = self.others().map(ratio).collect();
         format!("drain, round by round: {}", ratios.join(", "))
     }
 
-    fn others(&self) -> impl Iterator<Item = Side> {
-        self.sides
+    /// The rounds as a table, with the relay over each other side.
+    fn rounds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rates = self
+            .sides
             .iter()
-            .copied()
-            .filter(|side| *side != Side::Relay)
+            .map(|summary| summary.side.name().to_owned());
+        let ratios = self
+            .others()
+            .map(|other| format!("relay / {}", other.side.name()));
+        let head: Vec<String> = rates.chain(ratios).collect();
+        writeln!(
+            f,
+            "| round | {} |\n|{}",
+            head.join(" | "),
+            "---|".repeat(head.len() + 1)
+        )?;
+        for (number, round) in (1..).zip(&self.rounds) {
+            let rate = |side| {
+                let run = round.iter().find(|run| run.side == side);
+                run.map_or(f64::NAN, |run| run.rows_per_second)
+            };
+            let rates = self
+                .sides
+                .iter()
+                .map(|summary| thousands(rate(summary.side)));
+            let ratios = self
+                .others()
+                .map(|other| format!("{:.2}", rate(Side::Relay) / rate(other.side)));
+            let cells: Vec<String> = rates.chain(ratios).collect();
+            writeln!(f, "| {number} | {} |", cells.join(" | "))?;
+        }
+        let rates = self
+            .sides
+            .iter()
+            .map(|summary| thousands(summary.rows_per_second.median));
+        let ratios = self
+            .others()
+            .map(|other| format!("{:.2}", other.relay_over_it.median));
+        let cells: Vec<String> = rates.chain(ratios).collect();
+        writeln!(f, "| median | {} |", cells.join(" | "))
     }
 }
 
@@ -223,50 +280,19 @@ impl fmt::Display for Results {
             f,
             "{rows} rows of 200 bytes, 1,000 keys, 6 partitions; rows/s\n"
         )?;
-        write!(f, "| round |")?;
-        for side in &self.sides {
-            write!(f, " {} |", side.name())?;
-        }
-        for side in self.others() {
-            write!(f, " relay / {} |", side.name())?;
-        }
-        writeln!(f, "\n|{}", "---|".repeat(self.sides.len() * 2))?;
-        let rates: Vec<Vec<f64>> = self
-            .sides
-            .iter()
-            .map(|side| self.figures(*side, |run| Some(run.rows_per_second)))
-            .collect();
-        let relay = self.figures(Side::Relay, |run| Some(run.rows_per_second));
-        for round in 0..self.rounds.len() {
-            write!(f, "| {} |", round + 1)?;
-            for rates in &rates {
-                write!(f, " {} |", thousands(rates[round]))?;
-            }
-            for side in self.others() {
-                let other = self.figures(side, |run| Some(run.rows_per_second))[round];
-                write!(f, " {:.2} |", relay[round] / other)?;
-            }
-            writeln!(f)?;
-        }
-        write!(f, "| median |")?;
-        for (_, rate) in self.rates() {
-            write!(f, " {} |", thousands(rate))?;
-        }
-        for side in self.others() {
-            write!(f, " {:.2} |", self.ratio(side).median)?;
-        }
+        self.rounds(f)?;
         writeln!(
             f,
-            "\n\n| | CPU s per million rows, median | peak memory, MiB, highest |\n|---|---|---|"
+            "\n| | CPU s per million rows, median | peak memory, MiB, highest |\n|---|---|---|"
         )?;
-        for side in &self.sides {
-            let cpu =
-                Summary::of(self.figures(*side, |run| Some(run.cpu_seconds_per_million_rows)));
-            let memory = self
-                .figures(*side, |run| run.peak_memory_mib)
-                .into_iter()
-                .reduce(f64::max);
-            let memory = memory.map_or("".into(), thousands);
+        for Summary {
+            side,
+            cpu_seconds_per_million_rows: cpu,
+            peak_memory_mib,
+            ..
+        } in &self.sides
+        {
+            let memory = peak_memory_mib.map_or(String::new(), thousands);
             writeln!(f, "| {} | {:.2} | {memory} |", side.name(), cpu.median)?;
         }
         Ok(())

@@ -8,12 +8,13 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use doorbell::app::bench::figures;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use crate::bare::Bare;
 use crate::consumer::Consumer;
-use crate::figures::{Percentiles, Samples};
+use crate::samples::{Samples, cells, head, ratios};
 use crate::side::{Running, Side, Start, Who, in_turn};
 use crate::stage::Stage;
 
@@ -28,14 +29,14 @@ pub(crate) struct Results {
     samples: u32,
     sides: Vec<Latency>,
     /// Commit to acknowledgement, seen by the bare loop itself.
-    bare_to_acknowledgement: Percentiles,
+    bare_to_acknowledgement: figures::Latency,
     raw_bare_to_acknowledgement_us: Samples,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Latency {
     pub(crate) side: Side,
-    pub(crate) milliseconds: Percentiles,
+    pub(crate) milliseconds: figures::Latency,
     pub(crate) raw_us: Samples,
 }
 
@@ -69,20 +70,22 @@ pub(crate) async fn measure(
     }
     Ok(Results {
         samples,
-        sides: Latency::of(sides, raw),
-        bare_to_acknowledgement: Percentiles::of(&acknowledged),
+        sides: Latency::of(sides, raw)?,
+        bare_to_acknowledgement: acknowledged.latency()?,
         raw_bare_to_acknowledgement_us: acknowledged,
     })
 }
 
 impl Latency {
-    pub(crate) fn of(sides: &[Side], raw: Vec<Samples>) -> Vec<Self> {
+    pub(crate) fn of(sides: &[Side], raw: Vec<Samples>) -> anyhow::Result<Vec<Self>> {
         let pairs = sides.iter().zip(raw);
         pairs
-            .map(|(side, raw_us)| Self {
-                side: *side,
-                milliseconds: Percentiles::of(&raw_us),
-                raw_us,
+            .map(|(side, raw_us)| {
+                Ok(Self {
+                    side: *side,
+                    milliseconds: raw_us.latency()?,
+                    raw_us,
+                })
             })
             .collect()
     }
@@ -150,7 +153,7 @@ impl Results {
         &self.sides
     }
 
-    fn of(&self, side: Side) -> Option<&Percentiles> {
+    fn of(&self, side: Side) -> Option<&figures::Latency> {
         let found = self.sides.iter().find(|one| one.side == side)?;
         Some(&found.milliseconds)
     }
@@ -158,7 +161,7 @@ impl Results {
     /// The one line of it.
     pub(crate) fn conclusion(&self) -> Option<String> {
         let (relay, bare) = (self.of(Side::Relay)?, self.of(Side::Bare)?);
-        let (p50, ratio) = (relay.p50, relay.over(bare).p50);
+        let (p50, ratio) = (relay.p50, relay.p50 / bare.p50);
         Some(format!(
             "latency p50, relay {p50:.2} ms, relay / bare loop {ratio:.2}"
         ))
@@ -172,18 +175,22 @@ impl fmt::Display for Results {
             "{} rows one by one into an idle outbox, milliseconds from the commit's return\n",
             self.samples
         )?;
-        writeln!(f, "| | p50 | p90 | p99 | max |\n|---|---|---|---|---|")?;
+        writeln!(f, "| | {} |\n|{}", head(), "---|".repeat(6))?;
         for one in &self.sides {
             let name = one.side.name();
-            writeln!(f, "| {name}, to the consumer | {} |", one.milliseconds)?;
+            writeln!(
+                f,
+                "| {name}, to the consumer | {} |",
+                cells(&one.milliseconds)
+            )?;
         }
         if let (Some(relay), Some(bare)) = (self.of(Side::Relay), self.of(Side::Bare)) {
-            writeln!(f, "| relay / bare loop | {} |", relay.over(bare))?;
+            writeln!(f, "| relay / bare loop | {} |", ratios(relay, bare))?;
         }
         writeln!(
             f,
             "| bare loop, to the acknowledgement | {} |",
-            self.bare_to_acknowledgement
+            cells(&self.bare_to_acknowledgement)
         )
     }
 }

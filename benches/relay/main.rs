@@ -5,7 +5,7 @@
 //! | `stage` | a database and topics of the bench's own |
 //! | `side` | who is measured, in which order, started and ended alike |
 //! | `bare` | the limit: a bare loop of the same libraries |
-//! | `process` | the relay as a process, and what processes cost |
+//! | `process` | the relay as users run it |
 //! | `debezium` | the peer: Debezium with its outbox event router |
 //! | `topic`, `consumer` | what arrived, and when |
 //! | `drain` | a backlog, until it is at the broker |
@@ -13,19 +13,19 @@
 //! | `steady` | 1,000 rows a second, until a consumer has each; then idleness |
 //! | `pairs` | the relay alone: a large backlog and a small one, a held snapshot and none |
 //! | `machine` | what it ran on |
-//! | `figures` | medians, percentiles, and how they are printed |
+//! | `samples` | latencies one by one |
 //! | `report` | the tables, the plots, the raw figures |
 
 mod bare;
 mod consumer;
 mod debezium;
 mod drain;
-mod figures;
 mod latency;
 mod machine;
 mod pairs;
 mod process;
 mod report;
+mod samples;
 mod side;
 mod stage;
 mod steady;

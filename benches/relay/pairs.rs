@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use anyhow::Context;
+use doorbell::app::bench::figures::{Spread, thousands};
 use serde::Serialize;
 
 use crate::drain::{Beside, Run, table};
-use crate::figures::{Summary, thousands};
 use crate::side::Side;
 use crate::stage::Stage;
 
@@ -21,7 +22,7 @@ pub(crate) struct Results {
     /// What may slow it, and what it is held against.
     pair: [Situation; 2],
     rounds: Vec<Pair>,
-    ratio: Summary,
+    ratio: Spread,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,7 +74,8 @@ async fn measure(stage: &mut Stage, pair: [Situation; 2], rounds: u32) -> anyhow
     }
     Ok(Results {
         pair: [harder, easier],
-        ratio: Summary::of(measured.iter().map(|pair| pair.ratio).collect()),
+        ratio: Spread::of(measured.iter().map(|pair| pair.ratio))
+            .context("nothing was measured")?,
         rounds: measured,
     })
 }
@@ -85,7 +87,7 @@ async fn run(stage: &mut Stage, situation: Situation) -> anyhow::Result<Run> {
 impl Results {
     /// The one line of it.
     pub(crate) fn conclusion(&self) -> String {
-        let ([harder, easier], Summary { min, median, max }) = (self.pair, self.ratio);
+        let ([harder, easier], Spread { min, median, max }) = (self.pair, self.ratio);
         format!("drain, {harder} / {easier}: {median:.2} ({min:.2} to {max:.2})")
     }
 }

@@ -89,11 +89,14 @@ pub(crate) fn write(results: &Results, markdown: &str) -> anyhow::Result<()> {
         &(serde_json::to_string_pretty(results)? + "\n"),
     )?;
     if let Some(drain) = &results.drain {
-        let (sides, rates): (Vec<_>, Vec<_>) = drain.rates().into_iter().unzip();
+        let sides = drain.sides().iter();
+        let (sides, rates) = sides
+            .map(|one| (one.side.name().to_owned(), one.rows_per_second.median))
+            .unzip();
         let plot = Bars {
             title: "Drain, median".into(),
             unit: "rows/s".into(),
-            groups: sides.iter().map(|side| side.name().to_owned()).collect(),
+            groups: sides,
             series: vec![("rows of 200 bytes".into(), rates)],
             reference: None,
         };

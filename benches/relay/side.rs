@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use doorbell::app::bench::process::{self, Relay};
 use serde::Serialize;
 
 use crate::bare::Bare;
 use crate::debezium::Debezium;
-use crate::process::{self, Relay};
+use crate::process::lead;
 use crate::stage::Stage;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -105,7 +106,7 @@ impl Running {
                     before,
                 )
             }
-            Side::Relay => (Who::Relay(Relay::lead(stage, topic)?), 0.0),
+            Side::Relay => (Who::Relay(lead(stage, topic).await?), 0.0),
             _ => (
                 Who::Debezium(Debezium::stream(side, stage, topic).await?),
                 0.0,
@@ -154,7 +155,7 @@ impl Running {
     pub(crate) async fn stop(self, stage: &mut Stage) -> anyhow::Result<()> {
         match self.who {
             Who::Bare(bare) => bare.stop().await,
-            Who::Relay(relay) => relay.stop(),
+            Who::Relay(relay) => relay.stop().await,
             Who::Debezium(debezium) => debezium.stop(stage).await,
         }
     }

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use doorbell::app::bench::figures::Spread;
 use serde::Serialize;
 use sqlx::Executor;
 use tokio::task::JoinSet;
 use tokio::time::{interval_at, sleep};
 
 use crate::consumer::Consumer;
-use crate::figures::{Samples, Summary};
 use crate::latency::{Committed, Latency};
+use crate::samples::{Samples, cells, head};
 use crate::side::{Running, Side, Start, in_turn};
 use crate::stage::{Stage, connect};
 
@@ -68,7 +69,7 @@ pub(crate) async fn measure(
     }
     Ok(Results {
         seconds,
-        latency: Latency::of(sides, raw),
+        latency: Latency::of(sides, raw)?,
         rounds: measured,
     })
 }
@@ -161,14 +162,14 @@ impl Results {
             .iter()
             .flatten()
             .filter(|block| block.side == side);
-        let figures: Vec<f64> = blocks.filter_map(figure).collect();
-        (!figures.is_empty()).then(|| Summary::of(figures).median)
+        let figures = blocks.filter_map(figure);
+        Spread::of(figures).map(|spread| spread.median)
     }
 }
 
 impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.latency.first().map_or(0, |one| one.raw_us.len());
+        let rows = self.latency.first().map_or(0, |one| one.milliseconds.count);
         writeln!(
             f,
             "{rows} rows at {ROWS_PER_SECOND} a second from {WRITERS} sessions, milliseconds from the commit's return to the consumer; then {} s without rows\n",
@@ -176,16 +177,17 @@ impl fmt::Display for Results {
         )?;
         writeln!(
             f,
-            "| | p50 | p90 | p99 | max | rows/s written | CPU, % of a core | idle CPU, % of a core | peak memory, MiB |"
+            "| | {} | rows/s written | CPU, % of a core | idle CPU, % of a core | peak memory, MiB |",
+            head()
         )?;
-        writeln!(f, "|{}", "---|".repeat(9))?;
+        writeln!(f, "|{}", "---|".repeat(10))?;
         for one in &self.latency {
             let median = |figure| self.median(one.side, figure).unwrap_or_default();
             writeln!(
                 f,
                 "| {} | {} | {:.0} | {:.1} | {:.1} | {:.0} |",
                 one.side.name(),
-                one.milliseconds,
+                cells(&one.milliseconds),
                 median(|block| Some(block.rows_per_second)),
                 median(|block| Some(block.cpu_percent)),
                 median(|block| Some(block.idle_cpu_percent)),

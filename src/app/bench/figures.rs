@@ -106,10 +106,10 @@ pub struct Latency {
 
 impl Latency {
     /// The head of the cells.
-    pub(super) const HEAD: [&'static str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
+    pub const HEAD: [&'static str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
 
     /// As cells of a table, in milliseconds.
-    pub(super) fn cells(&self) -> impl Iterator<Item = String> {
+    pub fn cells(&self) -> impl Iterator<Item = String> {
         [self.p50, self.p90, self.p99, self.p999, self.max]
             .into_iter()
             .map(millis)
