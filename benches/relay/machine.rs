@@ -1,8 +1,10 @@
-//! What it ran on: numbers without it say nothing.
+//! What it ran on, and who took part.
 
 use std::fmt;
 use std::process::Command;
 
+use doorbell::app::bench::machine::Machine as Here;
+use doorbell::postgres::ServerFacts;
 use serde::Serialize;
 use sqlx::{Executor, Row};
 
@@ -10,14 +12,9 @@ use crate::stage::Stage;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
-    cores: usize,
-    cpu: String,
-    kernel: String,
-    /// How many processes wanted a core on average in the minute before: more than 0.5 or so, and something else was at work.
-    load: String,
-    postgresql: String,
+    #[serde(flatten)]
+    here: Here,
     kafka: String,
-    librdkafka: String,
     rustc: String,
     /// Of this repository, with `-dirty` where the files were others.
     commit: String,
@@ -27,35 +24,23 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) async fn here(stage: &mut Stage, debezium: Option<String>) -> anyhow::Result<Self> {
-        let cpuinfo = read("/proc/cpuinfo");
-        let cpu = cpuinfo
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-            .map_or("unknown", |(_, model)| model);
-        let postgresql = stage.session.fetch_one("SHOW server_version").await?;
+        let facts = stage
+            .session
+            .fetch_one("SELECT current_setting('server_version'), current_setting('synchronous_commit'), current_setting('fsync')")
+            .await?;
         Ok(Self {
-            cores: std::thread::available_parallelism()?.get(),
-            cpu: cpu.to_owned(),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            load: read("/proc/loadavg")
-                .split_whitespace()
-                .next()
-                .unwrap_or("unknown")
-                .to_owned(),
-            postgresql: postgresql.try_get(0)?,
+            here: Here::here(ServerFacts {
+                version: facts.try_get(0)?,
+                synchronous_commit: facts.try_get(1)?,
+                fsync: facts.try_get(2)?,
+            }),
             // The protocol does not tell it: whoever starts the broker knows.
             kafka: std::env::var("KAFKA_VERSION").unwrap_or_else(|_| "unknown".into()),
-            librdkafka: rdkafka::util::get_rdkafka_version().1,
             rustc: said_by("rustc", &["--version"]),
             commit: said_by("git", &["describe", "--always", "--dirty"]),
             debezium,
         })
     }
-}
-
-/// A file of the kernel; empty where there is none.
-fn read(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
 }
 
 fn said_by(program: &str, arguments: &[&str]) -> String {
@@ -68,21 +53,14 @@ fn said_by(program: &str, arguments: &[&str]) -> String {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; Kafka {}", self.here, self.kafka)?;
+        if let Some(debezium) = &self.debezium {
+            write!(f, "; {debezium}")?;
+        }
         write!(
             f,
-            "{} cores ({}), Linux {}, load {}; PostgreSQL {}, Kafka {}, librdkafka {}, {}{}; all on this machine; commit {}",
-            self.cores,
-            self.cpu,
-            self.kernel,
-            self.load,
-            self.postgresql,
-            self.kafka,
-            self.librdkafka,
-            self.rustc,
-            self.debezium
-                .as_ref()
-                .map_or(String::new(), |debezium| format!(", {debezium}")),
-            self.commit
+            "; all on this machine; {}, commit {}",
+            self.rustc, self.commit
         )
     }
 }
