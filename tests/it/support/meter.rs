@@ -33,6 +33,15 @@ impl Meter {
         ))
     }
 
+    /// Blocks that its fetches and deletes have read so far, from memory or disk: the work of relaying, whatever the machine does beside it.
+    pub(crate) fn blocks(&self, world: &mut World) -> i64 {
+        world.number(&format!(
+            "SELECT coalesce(sum(shared_blks_hit + shared_blks_read), 0)::bigint FROM pg_stat_statements \
+             WHERE userid = '{}'::regrole AND (query LIKE '%octet_length(payload)%' OR query LIKE '%DELETE FROM %')",
+            self.role
+        ))
+    }
+
     /// What was asked, most often first: for the eye, where a count is wrong.
     pub(crate) fn list(&self, world: &mut World) -> String {
         use sqlx::Row;
