@@ -2,12 +2,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `plan` | what is measured, from the flags, and what that will write |
+//! | `flags`, `plan` | what is measured, and what that will write |
 //! | `word` | what is said before the start |
 //! | `stage` | where it is measured: a scratch outbox, topics, the relay |
 //! | `writers`, `single`, `ramp` | what a trigger costs those who write; `clients` are they |
 //! | `drain` | rows a second until a backlog is empty |
-//! | `latency` | from a commit to a consumer |
+//! | `latency` | from a commit to a consumer; `watch` follows the rows |
 //! | `idle` | what a relay costs while nothing happens |
 //! | `process` | the relay as a process, and what it costs |
 //! | `figures`, `machine` | percentiles, and what they were measured on |
@@ -16,6 +16,7 @@
 mod clients;
 mod drain;
 pub mod figures;
+mod flags;
 mod html;
 mod idle;
 mod latency;
@@ -27,6 +28,7 @@ mod ramp;
 mod report;
 mod single;
 mod stage;
+mod watch;
 mod word;
 mod writers;
 
@@ -42,8 +44,8 @@ use super::failure::{Failure, Outcome};
 use crate::config::Settings;
 use crate::kafka::{ScratchTopics, scratch_topics};
 use crate::postgres::{Ground, SCRATCH_PREFIX, Server};
+pub(super) use flags::BenchFlags;
 use machine::Machine;
-pub(super) use plan::BenchFlags;
 use plan::{Part, Plan};
 use report::Section;
 use stage::{Progress, Stage};
@@ -128,7 +130,7 @@ async fn run(settings: &Settings, plan: Plan, yes: bool) -> anyhow::Result<Optio
     };
     let measured = tokio::select! {
         measured = measure(&mut stage) => measured,
-        () = signals.next() => Err(anyhow::anyhow!("interrupted: nothing is left behind, and nothing was measured to its end")),
+        () = signals.next() => Err(anyhow::anyhow!("interrupted: nothing is left behind")),
     };
     stage.progress.end();
     let removed = tokio::select! {
@@ -138,8 +140,14 @@ async fn run(settings: &Settings, plan: Plan, yes: bool) -> anyhow::Result<Optio
             std::process::exit(LEFT_AT_ONCE);
         }
     };
-    removed.with_context(|| format!("left behind: {}", left(&stage)))?;
-    measured.map(Some)
+    match (measured, removed) {
+        (measured, Ok(())) => measured.map(Some),
+        (Ok(_), Err(error)) => Err(error.context(format!("left behind: {}", left(&stage)))),
+        (Err(error), Err(removal)) => Err(error.context(format!(
+            "left behind: {}, since {removal:#}; and before that",
+            left(&stage)
+        ))),
+    }
 }
 
 async fn measure(stage: &mut Stage) -> anyhow::Result<Results> {
