@@ -131,19 +131,34 @@ impl Consumer {
     }
 }
 
-/// Creates a topic with settings.
-pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+fn admin(world: &World) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new()
         .set("bootstrap.servers", &world.services.kafka_brokers)
         .create()
-        .expect("an administration client");
+        .expect("an administration client")
+}
+
+/// Deletes what [`create_topic`] made: some tests fill hundreds of megabytes. A broker that is gone by now keeps them.
+pub(super) fn delete_topics(world: &World) {
+    let topics = world.topics.take();
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    if !names.is_empty() {
+        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
+        let deleted = admin(world).delete_topics(&names, &options);
+        world.block_on(deleted).ok();
+    }
+}
+
+/// Creates a topic with settings, to be deleted with the world.
+pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     for (key, value) in settings {
         new = new.set(key, value);
     }
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-    let results = world.block_on(admin.create_topics(&[new], &options));
+    let results = world.block_on(admin(world).create_topics(&[new], &options));
     for result in results.expect("an answer") {
         result.expect("the topic is created");
     }
+    world.topics.borrow_mut().push(topic.to_owned());
 }

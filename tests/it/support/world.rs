@@ -1,5 +1,6 @@
 //! One test's own database and topics.
 
+use std::cell::RefCell;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,6 +18,8 @@ pub(crate) struct World {
     name: String,
     runtime: tokio::runtime::Runtime,
     session: Option<PgConnection>,
+    /// Topics that were made for the test.
+    pub(super) topics: RefCell<Vec<String>>,
 }
 
 impl World {
@@ -55,6 +58,7 @@ impl World {
             name,
             runtime,
             session: None,
+            topics: RefCell::default(),
         };
         let admin = world.services.database_url.clone();
         world.execute_at(&admin, &format!("CREATE DATABASE {}", world.name));
@@ -210,6 +214,7 @@ impl Drop for World {
                 session.execute(AssertSqlSafe(drop_it)).await.ok();
             }
         });
+        super::kafka::delete_topics(self);
     }
 }
 
