@@ -94,7 +94,7 @@ proptest! {
             before = pace.pause();
         }
         pace.fetched(1, took, now);
-        prop_assert_eq!(pace.pause(), SHORTEST_PAUSE);
+        prop_assert_eq!(pace.pause(), SHORTEST_PAUSE.max(2 * took));
     }
 
     #[test]
