@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::Row;
 
 use super::error::{Error, Result};
+use super::holders::{Holder, leader_holders};
 use super::session::Session;
 use super::table::Table;
 
@@ -56,6 +57,12 @@ impl Candidate {
             )
             .await?;
         Ok(row.try_get(0)?)
+    }
+
+    /// Who holds the lock, if it is somebody else than a relay: any role that may connect may take it.
+    pub async fn stranger(&mut self, table: &Table) -> Result<Option<Holder>> {
+        let (holder, _) = leader_holders(&mut self.session, table).await?;
+        Ok(holder.filter(|holder| !holder.is_doorbell))
     }
 
     /// Becomes the leader. Only for whoever was granted the lock.

@@ -167,6 +167,13 @@ impl OutboxRelay {
             // A standby listens to nothing: notifications that nobody reads would pile up at the server.
             drop((reader, bell));
             self.begin("standby: another relay leads", &table);
+            if let Some(stranger) = candidate.stranger(&table).await? {
+                warn!(
+                    application = stranger.application,
+                    pid = stranger.pid,
+                    "the leader's lock is held by a session that is no relay: nothing is delivered until it ends; ask `doorbell status`"
+                );
+            }
             while !candidate.wait(&table).await? {}
             let again = self.look_around(&server).await?;
             if again.1.oid != table.oid {
