@@ -2,19 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
-use crate::support::{Consumer, PATIENCE, Relay, World, create_topic};
+use crate::support::{Consumer, Relay, World, create_topic};
 
 const WRITERS: usize = 6;
-const KILLS: usize = 4;
-/// From one kill to the next.
-const LIFE: Duration = Duration::from_secs(4);
+/// Times of load, each followed by silence until all that was committed has arrived: a row that nobody announced has no later one to save it.
+const PHASES: usize = 40;
+/// How long a time of load is at most, around the time that the relay stays awake without a row (5 to 200 ms).
+const PHASE: Duration = Duration::from_millis(400);
+/// Every so many of them the leader is killed.
+const PHASES_OF_A_LEADER: usize = 8;
 
 /// How long a row may wait from its commit to its consumer while a relay leads. It is the sum of:
 /// - 0.9 s: a row that was silent, beside a transaction that is silent and stays open, is found when the relay's wait for the key ends. All
@@ -24,11 +27,21 @@ const LIFE: Duration = Duration::from_secs(4);
 /// A row that nobody announced would wait for an hour.
 const BOUND: Duration = Duration::from_millis(900 + 1_600);
 
+/// No record for so long means that none will come: far above the bound, the longest transaction (2.5 s) and a takeover (a second).
+const SILENCE: Duration = Duration::from_secs(20);
+
 /// When each row was committed, by its text, and which must never arrive.
 #[derive(Default)]
 struct Ledger {
     committed: Mutex<HashMap<String, Instant>>,
     rolled_back: Mutex<HashSet<String>>,
+}
+
+impl Ledger {
+    fn is_all_in(&self, arrived: &HashMap<String, Instant>) -> bool {
+        let committed = self.committed.lock().expect("no panic holds it");
+        committed.keys().all(|text| arrived.contains_key(text))
+    }
 }
 
 struct Writer<'a> {
@@ -113,18 +126,54 @@ impl Writer<'_> {
             14 => {
                 let (insert, text) = self.insert();
                 self.execute(&format!("BEGIN; {insert}"));
-                self.pause(3_000);
+                let longest = if self.random.u32(0..10) == 0 {
+                    2_500
+                } else {
+                    50
+                };
+                self.pause(longest);
                 self.commit("COMMIT", vec![text]);
             }
-            // Around the time that the relay stays awake without a row (5 to 200 ms), and around its pauses.
-            15 => self.pause(400),
+            // Around the pauses of a relay that is awake.
+            15 => self.pause(100),
             16 => self.pause(40),
             _ => self.pause(8),
         }
     }
 }
 
-fn write(name: usize, seed: u64, url: &str, ledger: &Ledger, stop: &AtomicBool) {
+/// Lets the writers act, or makes them pause.
+#[derive(Default)]
+struct Gate {
+    is_open: AtomicBool,
+    is_over: AtomicBool,
+    acting: AtomicUsize,
+}
+
+impl Gate {
+    /// Acts again and again, as long as it is open, until all is over.
+    fn pass(&self, mut act: impl FnMut()) {
+        while !self.is_over.load(Ordering::SeqCst) {
+            self.acting.fetch_add(1, Ordering::SeqCst);
+            let is_open = self.is_open.load(Ordering::SeqCst);
+            if is_open {
+                act();
+            }
+            self.acting.fetch_sub(1, Ordering::SeqCst);
+            if !is_open {
+                // The interval of a poll, not a wait for luck.
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+
+    /// Whether everybody is at rest. A writer that only looks whether it is open counts for a moment.
+    fn is_at_rest(&self) -> bool {
+        !self.is_open.load(Ordering::SeqCst) && self.acting.load(Ordering::SeqCst) == 0
+    }
+}
+
+fn write(name: usize, seed: u64, url: &str, ledger: &Ledger, gate: &Gate) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -138,9 +187,7 @@ fn write(name: usize, seed: u64, url: &str, ledger: &Ledger, stop: &AtomicBool) 
         name,
         rows: 0,
     };
-    while !stop.load(Ordering::Relaxed) {
-        writer.act();
-    }
+    gate.pass(|| writer.act());
 }
 
 /// A time without a leader: from a kill to the moment at which the next one said that it leads.
@@ -172,6 +219,9 @@ impl<'a> Relays<'a> {
     }
 
     fn kill(&mut self) {
+        if self.leader.is_none() {
+            return;
+        }
         let from = Instant::now();
         self.leader.take().expect("a leader").kill();
         self.outages.push(Outage { from, until: None });
@@ -190,11 +240,24 @@ impl<'a> Relays<'a> {
     }
 }
 
-/// When each text arrived first.
-fn note(consumer: &Consumer, arrived: &mut HashMap<String, Instant>) {
+/// Takes a record, and notes when its text arrived first; whether there was one.
+fn listen(consumer: &mut Consumer, arrived: &mut HashMap<String, Instant>) -> bool {
+    if !consumer.poll(Duration::from_millis(1)) {
+        return false;
+    }
     let now = Instant::now();
     if let Some(record) = consumer.received.last() {
         arrived.entry(record.text().to_owned()).or_insert(now);
+    }
+    true
+}
+
+/// Ends the writers, also when the test fails: the scope waits for them.
+struct OverAtEnd<'a>(&'a Gate);
+
+impl Drop for OverAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
     }
 }
 
@@ -219,45 +282,37 @@ fn no_row_waits_for_long_whatever_writers_and_relays_do() {
     let mut world = World::new("stress");
     create_topic(&world, &world.topic, 1, &[]);
     let mut consumer = Consumer::new(&world, &world.topic);
-    let (ledger, stop) = (Ledger::default(), AtomicBool::new(false));
+    let (ledger, gate) = (Ledger::default(), Gate::default());
     let mut arrived = HashMap::new();
     let mut relays = Relays::start(&world);
 
     thread::scope(|scope| {
-        let start = |name| {
-            let (url, ledger, stop) = (&world.database_url, &ledger, &stop);
-            scope.spawn(move || write(name, seed, url, ledger, stop))
-        };
-        let writers: Vec<_> = (0..WRITERS).map(start).collect();
+        for name in 0..WRITERS {
+            let (url, ledger, gate) = (&world.database_url, &ledger, &gate);
+            scope.spawn(move || write(name, seed, url, ledger, gate));
+        }
+        let end = OverAtEnd(&gate);
         let mut random = fastrand::Rng::with_seed(seed);
-        for _ in 0..KILLS {
-            let until = Instant::now() + LIFE.mul_f64(0.5 + random.f64());
-            while !relays.is_led() || Instant::now() < until {
-                if consumer.poll(Duration::from_millis(1)) {
-                    note(&consumer, &mut arrived);
+        for phase in 1..=PHASES {
+            gate.is_open.store(true, Ordering::SeqCst);
+            let until = Instant::now() + PHASE.mul_f64(random.f64());
+            while Instant::now() < until {
+                listen(&mut consumer, &mut arrived);
+                relays.is_led();
+            }
+            if phase % PHASES_OF_A_LEADER == 0 {
+                relays.kill();
+            }
+            gate.is_open.store(false, Ordering::SeqCst);
+            let mut last = Instant::now();
+            while !relays.is_led() || !gate.is_at_rest() || !ledger.is_all_in(&arrived) {
+                if listen(&mut consumer, &mut arrived) {
+                    last = Instant::now();
                 }
+                assert!(last.elapsed() < SILENCE, "rows are missing");
             }
-            relays.kill();
         }
-        stop.store(true, Ordering::Relaxed);
-        // The writers end their transactions; what they commit arrives meanwhile.
-        let mut last = Instant::now();
-        let is_all_there = |arrived: &HashMap<_, _>| {
-            let committed = ledger.committed.lock().expect("no panic holds it");
-            committed.keys().all(|text| arrived.contains_key(text))
-        };
-        loop {
-            if consumer.poll(Duration::from_millis(1)) {
-                note(&consumer, &mut arrived);
-                last = Instant::now();
-            } else if relays.is_led()
-                && writers.iter().all(thread::ScopedJoinHandle::is_finished)
-                && is_all_there(&arrived)
-            {
-                break;
-            }
-            assert!(last.elapsed() < PATIENCE, "rows are missing");
-        }
+        drop(end);
     });
     check(&ledger, &arrived, &relays.outages);
     let leader = relays.leader.take().expect("a leader");
