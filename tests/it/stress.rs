@@ -16,6 +16,12 @@ const WRITERS: usize = 6;
 const PHASES: usize = 40;
 /// How long a time of load is at most, around the time that the relay stays awake without a row (5 to 200 ms).
 const PHASE: Duration = Duration::from_millis(400);
+/// Before them, so many times each writer commits one row at about the same moment, after a silence: the relay is about to fall asleep.
+const MOMENTS: usize = 150;
+/// The silence before each: rows are then so rare that the relay sleeps as soon as it can.
+const RARELY: Duration = Duration::from_millis(80);
+/// Writers of such a moment.
+const FEW: usize = 3;
 /// Every so many of them the leader is killed.
 const PHASES_OF_A_LEADER: usize = 8;
 
@@ -85,6 +91,13 @@ impl Writer<'_> {
         thread::sleep(Duration::from_micros(self.random.u64(0..longest * 1_000)));
     }
 
+    /// One row, within the few milliseconds in which a relay that was rung for looks and falls asleep again.
+    fn commit_soon(&mut self) {
+        self.pause(4);
+        let (insert, text) = self.insert();
+        self.commit(&insert, vec![text]);
+    }
+
     /// One thing that a writer may do.
     fn act(&mut self) {
         match self.random.u32(0..20) {
@@ -148,16 +161,24 @@ struct Gate {
     is_open: AtomicBool,
     is_over: AtomicBool,
     acting: AtomicUsize,
+    /// How often the first writers were asked to commit one row each, and how often one of them did.
+    asked: AtomicUsize,
+    answered: AtomicUsize,
 }
 
 impl Gate {
     /// Acts again and again, as long as it is open, until all is over.
-    fn pass(&self, mut act: impl FnMut()) {
+    fn pass(&self, writer: &mut Writer<'_>) {
+        let mut answers = 0;
         while !self.is_over.load(Ordering::SeqCst) {
             self.acting.fetch_add(1, Ordering::SeqCst);
             let is_open = self.is_open.load(Ordering::SeqCst);
             if is_open {
-                act();
+                writer.act();
+            } else if writer.name < FEW && answers < self.asked.load(Ordering::SeqCst) {
+                writer.commit_soon();
+                answers += 1;
+                self.answered.fetch_add(1, Ordering::SeqCst);
             }
             self.acting.fetch_sub(1, Ordering::SeqCst);
             if !is_open {
@@ -165,6 +186,15 @@ impl Gate {
                 thread::sleep(Duration::from_micros(200));
             }
         }
+    }
+
+    /// Asks the first writers for a row each.
+    fn ask(&self) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::SeqCst) == self.asked.load(Ordering::SeqCst) * FEW
     }
 
     /// Whether everybody is at rest. A writer that only looks whether it is open counts for a moment.
@@ -187,7 +217,7 @@ fn write(name: usize, seed: u64, url: &str, ledger: &Ledger, gate: &Gate) {
         name,
         rows: 0,
     };
-    gate.pass(|| writer.act());
+    gate.pass(&mut writer);
 }
 
 /// A time without a leader: from a kill to the moment at which the next one said that it leads.
@@ -293,6 +323,17 @@ fn no_row_waits_for_long_whatever_writers_and_relays_do() {
         }
         let end = OverAtEnd(&gate);
         let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..MOMENTS {
+            gate.ask();
+            let until = Instant::now() + RARELY;
+            let mut last = Instant::now();
+            while Instant::now() < until || !gate.is_answered() || !ledger.is_all_in(&arrived) {
+                if listen(&mut consumer, &mut arrived) {
+                    last = Instant::now();
+                }
+                assert!(last.elapsed() < SILENCE, "rows are missing");
+            }
+        }
         for phase in 1..=PHASES {
             gate.is_open.store(true, Ordering::SeqCst);
             let until = Instant::now() + PHASE.mul_f64(random.f64());
