@@ -24,6 +24,40 @@ CREATE TABLE IF NOT EXISTS doorbell.outbox (
 );
 COMMENT ON TABLE doorbell.outbox IS 'The outboxes that were set up, and the identity that the ids of their events are derived from';
 
+-- Rows that Kafka can never take are moved here, as they were. Payload and key are kept byte for byte, in the one of two columns that fits.
+-- The relay only adds; a row that was sent back leaves its entry without its contents (retried_at), so that its attempts are known if it is refused again.
+CREATE TABLE IF NOT EXISTS doorbell.dead (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    outbox        text NOT NULL,
+    row_id        bigint NOT NULL,
+    created_at    timestamptz NOT NULL,
+    type          text NOT NULL,
+    payload       text,
+    payload_bytes bytea,
+    key           text,
+    key_bytes     bytea,
+    topic         text,
+    headers       json,
+    routed_to     text,
+    reason        text NOT NULL,
+    code          text NOT NULL,
+    payload_size  bigint NOT NULL,
+    key_size      bigint NOT NULL,
+    headers_size  bigint NOT NULL,
+    attempts      int NOT NULL,
+    refused_at    timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    retried_at    timestamptz
+);
+CREATE INDEX IF NOT EXISTS dead_row ON doorbell.dead (outbox, row_id);
+COMMENT ON TABLE doorbell.dead IS 'Rows that Kafka can never take, for `doorbell dead`';
+COMMENT ON COLUMN doorbell.dead.outbox IS 'as in doorbell.outbox';
+COMMENT ON COLUMN doorbell.dead.payload_bytes IS 'the payload of an outbox whose payload is bytea';
+COMMENT ON COLUMN doorbell.dead.key_bytes IS 'the key of an outbox whose key is bytea';
+COMMENT ON COLUMN doorbell.dead.topic IS 'the row''s own';
+COMMENT ON COLUMN doorbell.dead.routed_to IS 'the topic that the record was for';
+COMMENT ON COLUMN doorbell.dead.attempts IS 'how often it was refused';
+COMMENT ON COLUMN doorbell.dead.retried_at IS 'when it was sent back: its contents are in the outbox again';
+
 -- A relay of an earlier version does not know the key that the trigger below asks for: it would never be rung for.
 DO $$
 BEGIN

@@ -17,5 +17,7 @@ GRANT SELECT ON doorbell.outbox TO doorbell_relay;
 GRANT SELECT, DELETE ON outbox TO doorbell_relay;
 -- To step around rows that others have locked (FOR UPDATE SKIP LOCKED) PostgreSQL asks for UPDATE; nothing is updated.
 GRANT UPDATE ON outbox TO doorbell_relay;
+-- It adds dead letters and counts attempts; it reads no contents, and takes nothing away.
+GRANT INSERT, SELECT (outbox, row_id, created_at, attempts) ON doorbell.dead TO doorbell_relay;
 
 COMMIT;

@@ -67,6 +67,10 @@ pub struct OutboxFlags {
     #[arg(long, value_name = "KEY=NAME")]
     pub column: Vec<String>,
 
+    /// What becomes of a row that Kafka can never take: park moves it to the dead letters, stop ends the relay [default: park]
+    #[arg(long, value_name = "POLICY")]
+    pub poison: Option<String>,
+
     /// Hold at most this many rows between fetch and delete [default: 20000]
     #[arg(long, value_name = "ROWS")]
     pub in_flight_rows: Option<String>,

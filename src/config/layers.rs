@@ -47,6 +47,7 @@ pub(super) struct OutboxLayer {
     pub(super) table: Option<Given>,
     pub(super) topic: Option<Given>,
     pub(super) sweep: Option<Given>,
+    pub(super) poison: Option<Given>,
     pub(super) in_flight_rows: Option<Given>,
     pub(super) in_flight_bytes: Option<Given>,
     pub(super) columns: BTreeMap<String, Given>,
@@ -165,6 +166,7 @@ impl Layer {
             lay(&mut outbox.table, flags.table, Origin::Flag("--table"));
             lay(&mut outbox.topic, flags.topic, Origin::Flag("--topic"));
             lay(&mut outbox.sweep, flags.sweep, Origin::Flag("--sweep"));
+            lay(&mut outbox.poison, flags.poison, Origin::Flag("--poison"));
             lay(
                 &mut outbox.in_flight_rows,
                 flags.in_flight_rows,
@@ -184,6 +186,7 @@ impl Layer {
             ("--topic", flags.topic.is_some()),
             ("--sweep", flags.sweep.is_some()),
             ("--column", !flags.column.is_empty()),
+            ("--poison", flags.poison.is_some()),
             ("--in-flight-rows", flags.in_flight_rows.is_some()),
             ("--in-flight-bytes", flags.in_flight_bytes.is_some()),
         ] {

@@ -38,5 +38,5 @@ pub use faults::{Fault, Faults, Origin};
 pub use flags::{GlobalFlags, OutboxFlags, Overrides};
 pub use layers::Needs;
 pub use route::{Route, TopicFault, check_topic};
-pub use settings::{Database, Kafka, Outbox, Settings, defaults};
+pub use settings::{Database, Kafka, Outbox, Poison, Settings, defaults};
 pub use table_name::TableName;

@@ -139,6 +139,15 @@ impl Route {
         }
     }
 
+    /// Its parts for the events of `table`, in order: text as it is, `None` where the event's type stands.
+    pub fn pieces<'a>(&'a self, table: &'a str) -> impl Iterator<Item = Option<&'a str>> {
+        self.parts.iter().map(move |part| match part {
+            Part::Literal(text) => Some(text.as_str()),
+            Part::Table => Some(table),
+            Part::Type => None,
+        })
+    }
+
     /// The one topic of all events of `table`; `None` when it depends on the event's type.
     pub fn fixed(&self, table: &str) -> Option<String> {
         match self.parts.contains(&Part::Type) {

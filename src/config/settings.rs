@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::faults::meant;
 use super::{Columns, DatabaseUrl, Route, TableName};
 
 /// What holds where nothing is configured, and how far a value may go.
@@ -72,10 +73,34 @@ pub struct Outbox {
     pub sweep: Duration,
     /// The names of the table's columns.
     pub columns: Columns,
+    /// What becomes of rows that Kafka can never take.
+    pub poison: Poison,
     /// Most rows between fetch and delete.
     pub in_flight_rows: usize,
     /// Most bytes between fetch and delete.
     pub in_flight_bytes: usize,
+}
+
+/// What becomes of a row that Kafka can never take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Poison {
+    /// It moves to `doorbell.dead`, and the others go on.
+    #[default]
+    Park,
+    /// It stays, and the relay ends rather than go past it.
+    Stop,
+}
+
+impl Poison {
+    /// # Errors
+    /// For an unknown word: the known ones.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "park" => Ok(Self::Park),
+            "stop" => Ok(Self::Stop),
+            _ => Err(format!("is unknown; {}", meant(text, &["park", "stop"]))),
+        }
+    }
 }
 
 impl Default for Outbox {
@@ -85,6 +110,7 @@ impl Default for Outbox {
             topic: Route::default(),
             sweep: defaults::SWEEP,
             columns: Columns::default(),
+            poison: Poison::default(),
             in_flight_rows: defaults::IN_FLIGHT_ROWS,
             in_flight_bytes: defaults::IN_FLIGHT_BYTES,
         }

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::faults::{Faults, Origin};
 use super::layers::{Given, Layer, Needs, OutboxLayer};
-use super::settings::{Database, Kafka, Outbox, Settings, defaults};
+use super::settings::{Database, Kafka, Outbox, Poison, Settings, defaults};
 use super::{Columns, DatabaseUrl, Route, TableName, check_topic, values};
 
 /// The settings, and in `faults` what is wrong with them: they are good only if that stayed empty.
@@ -149,6 +149,9 @@ fn outbox(layer: OutboxLayer, origin: Option<Origin>, faults: &mut Faults) -> Op
     let routed = layer.topic.is_some();
     let topic = take(layer.topic, "the topic", faults, |text| Route::parse(&text));
     let sweep = take(layer.sweep, "the sweep", faults, |text| sweep(&text));
+    let poison = take(layer.poison, "the poison policy", faults, |text| {
+        Poison::parse(&text)
+    });
     let rows = take(
         layer.in_flight_rows,
         "the number of rows in flight",
@@ -163,6 +166,7 @@ fn outbox(layer: OutboxLayer, origin: Option<Origin>, faults: &mut Faults) -> Op
     );
     columns(&mut outbox.columns, layer.columns, faults);
     outbox.sweep = sweep.unwrap_or(outbox.sweep);
+    outbox.poison = poison.unwrap_or_default();
     outbox.in_flight_rows = rows.unwrap_or(outbox.in_flight_rows);
     outbox.in_flight_bytes = bytes.unwrap_or(outbox.in_flight_bytes);
     if named {

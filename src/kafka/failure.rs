@@ -41,6 +41,33 @@ pub fn decide(code: Code) -> Verdict {
     }
 }
 
+/// A failure as it is written down: librdkafka's name of its code, and its words.
+pub fn told(code: Code) -> Refusal {
+    Refusal {
+        code: format!("{code:?}"),
+        reason: code.to_string(),
+    }
+}
+
+/// Why a row was refused, for whoever looks after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// One word: the same for the same cause.
+    pub code: String,
+    /// What is wrong, in words.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// The name of its topic cannot be one.
+    pub fn topic(reason: impl Into<String>) -> Self {
+        Self {
+            code: format!("{:?}", Code::InvalidTopic),
+            reason: reason.into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

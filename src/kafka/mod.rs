@@ -18,7 +18,7 @@ mod scratch;
 mod topics;
 
 pub use consumer::{Arrival, Arrivals};
-pub use failure::{Verdict, decide};
+pub use failure::{Refusal, Verdict, decide, told};
 pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError};
 pub use reports::{Delivered, Reports};
 pub use scratch::{ScratchTopics, TopicError, librdkafka_version, scratch_topics};

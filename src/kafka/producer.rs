@@ -8,6 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use secrecy::ExposeSecret;
 
+use super::failure::Refusal;
 use super::record::{self, BadHeaders};
 use super::reports::{Context, Reports};
 use crate::config::Kafka;
@@ -23,8 +24,8 @@ pub enum SendError {
     #[error("the producer's queue is full")]
     QueueFull,
     /// This row can never be sent.
-    #[error("{0}")]
-    Row(String),
+    #[error("{}", .0.reason)]
+    Row(Refusal),
     /// The producer is of no more use.
     #[error("the producer failed: {0}")]
     Producer(String),
@@ -32,7 +33,10 @@ pub enum SendError {
 
 impl From<BadHeaders> for SendError {
     fn from(bad: BadHeaders) -> Self {
-        Self::Row(bad.to_string())
+        Self::Row(Refusal {
+            code: "InvalidHeaders".into(),
+            reason: bad.to_string(),
+        })
     }
 }
 
@@ -110,16 +114,9 @@ impl Producer {
             headers: Some(record::headers(self.outbox, event)?),
             delivery_opaque: ticket,
         };
-        self.inner.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => SendError::Row(
-                "it is larger than the producer's message.max.bytes: raise it under [kafka.properties], and max.message.bytes of the topic".into(),
-            ),
-            Some(RDKafkaErrorCode::InvalidTopic | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition) => {
-                SendError::Row(format!("topic {topic}: {error}"))
-            }
-            _ => SendError::Producer(error.to_string()),
-        })
+        self.inner
+            .send(record)
+            .map_err(|(error, _)| send_error(topic, &error))
     }
 
     /// A broker answered to another producer a moment ago: from now on its absence is worth a word in the log.
@@ -130,6 +127,26 @@ impl Producer {
     /// Whether a broker answers within the time. Blocks.
     pub fn is_connected(&self, wait: Duration) -> bool {
         self.inner.client().fetch_cluster_id(wait).is_some()
+    }
+}
+
+/// What the producer says at once about a record.
+fn send_error(topic: &str, error: &KafkaError) -> SendError {
+    use RDKafkaErrorCode as Code;
+    let row = |code: Code, reason: String| {
+        let code = format!("{code:?}");
+        SendError::Row(Refusal { code, reason })
+    };
+    match error.rdkafka_error_code() {
+        Some(Code::QueueFull) => SendError::QueueFull,
+        Some(code @ Code::MessageSizeTooLarge) => row(
+            code,
+            "it is larger than the producer's message.max.bytes: raise it under [kafka.properties], and max.message.bytes of the topic".into(),
+        ),
+        Some(code @ (Code::InvalidTopic | Code::UnknownTopic | Code::UnknownPartition)) => {
+            row(code, format!("topic {topic}: {error}"))
+        }
+        _ => SendError::Producer(error.to_string()),
     }
 }
 

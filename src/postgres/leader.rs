@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use sqlx::Row;
 
+use super::dead::{self, Convict, Parked};
 use super::error::{Error, Result};
 use super::holders::{Holder, leader_holders};
 use super::session::Session;
 use super::table::Table;
+use crate::config::Route;
 
 /// The class of the leader's advisory lock: the bytes of "door". The second half of the key is the table's oid, wrapped to 32 bits.
 pub(super) const LEADER_CLASS: i32 = 0x646f_6f72;
@@ -66,11 +68,12 @@ impl Candidate {
     }
 
     /// Becomes the leader. Only for whoever was granted the lock.
-    pub async fn lead(mut self, table: &Table) -> Result<Leader> {
+    pub async fn lead(mut self, table: &Table, route: &Route) -> Result<Leader> {
         self.session.batch(LEADER_SETTINGS).await?;
         Ok(Leader {
             session: self.session,
             statements: Statements::of(table),
+            parking: dead::Parking::of(table, route),
         })
     }
 
@@ -84,6 +87,7 @@ impl Candidate {
 pub struct Leader {
     session: Session,
     statements: Statements,
+    parking: dead::Parking,
 }
 
 struct Statements {
@@ -97,10 +101,12 @@ impl Statements {
     fn of(table: &Table) -> Self {
         let (id, created_at, table) = (&table.columns.id, &table.columns.created_at, &table.quoted);
         // The columns of the runs have names that no mapped column has, since that may be an expression and cannot be qualified.
-        let runs = "(SELECT doorbell_low, doorbell_high, CASE WHEN until = 9223372036854775807 THEN 'infinity' ELSE \
-             '2000-01-01 00:00:00+00'::timestamptz + until * interval '1 microsecond' END AS doorbell_until \
+        let runs = format!(
+            "(SELECT doorbell_low, doorbell_high, {} AS doorbell_until \
              FROM ROWS FROM (unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::bigint[])) \
-             AS u (doorbell_low, doorbell_high, until)) doorbell_run";
+             AS u (doorbell_low, doorbell_high, until)) doorbell_run",
+            time_of("until")
+        );
         let within = format!(
             "{id} >= doorbell_low AND {id} <= doorbell_high AND {created_at} <= doorbell_until"
         );
@@ -213,6 +219,11 @@ impl Leader {
         })
     }
 
+    /// Moves refused rows to the dead letters in one statement.
+    pub async fn park(&mut self, convicts: &[Convict]) -> Result<Parked> {
+        self.parking.park(&mut self.session, convicts).await
+    }
+
     /// Waits until the session is lost, and with it the lock. Safe to drop while it waits.
     pub async fn deposed(&mut self) -> Error {
         loop {
@@ -233,8 +244,16 @@ impl Leader {
     }
 }
 
+/// A time as PostgreSQL has it, of a column that counts microseconds since 2000.
+pub(super) fn time_of(micros: &str) -> String {
+    format!(
+        "CASE WHEN {micros} = 9223372036854775807 THEN 'infinity' ELSE \
+         '2000-01-01 00:00:00+00'::timestamptz + {micros} * interval '1 microsecond' END"
+    )
+}
+
 /// PostgreSQL's microseconds; the year 2000 for what is older, which as an upper bound is as good.
-fn since_2000(unix: i64) -> i64 {
+pub(super) fn since_2000(unix: i64) -> i64 {
     const EPOCH_2000: i64 = 946_684_800_000_000;
     if unix == i64::MAX {
         unix

@@ -6,6 +6,7 @@
 //! | `table` | what the table offers, and what its columns are mapped to |
 //! | `outbox` | fetch |
 //! | `leader` | the leader's lock, and the deletes on its session |
+//! | `dead` | dead letters: rows that were refused, moved away |
 //! | `bell` | the notifications |
 //! | `key` | the lock that tells writers whether to ring |
 //! | `holders` | who holds the locks, for `status` |
@@ -15,6 +16,7 @@
 
 mod activity;
 mod bell;
+mod dead;
 mod emit;
 mod error;
 mod holders;
@@ -30,6 +32,7 @@ mod table;
 
 pub use activity::{Activity, ServerFacts, Source};
 pub use bell::Bell;
+pub use dead::{Convict, Parked};
 pub use emit::{NewEvent, emit};
 pub use error::{Error, Result};
 pub use holders::{BellHolders, Holder};

@@ -54,8 +54,12 @@ pub struct Mapped {
     pub event_type: String,
     /// `payload` as text or bytea.
     pub payload: String,
+    /// Whether that is bytea.
+    pub payload_is_bytes: bool,
     /// `key` as text or bytea, or NULL.
     pub key: String,
+    /// Whether that is bytea.
+    pub key_is_bytes: bool,
     /// `topic` as text, or NULL.
     pub topic: String,
     /// `headers` as text, or NULL.
@@ -259,6 +263,10 @@ impl<'a> Found<'a> {
                 &["timestamptz", "timestamp"],
             )?,
             event_type: self.expression(self.required(&columns.event_type)?, "type", TEXTS)?,
+            payload_is_bytes: self.required(&columns.payload)?.kind == "bytea",
+            key_is_bytes: self
+                .optional(&columns.key)?
+                .is_some_and(|column| column.kind == "bytea"),
             payload: self.expression(
                 self.required(&columns.payload)?,
                 "payload",

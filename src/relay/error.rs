@@ -23,6 +23,16 @@ pub enum RelayError {
         "Kafka at {0} does not answer; check kafka.brokers, and that the broker's advertised.listeners can be reached from here"
     )]
     KafkaAway(String),
+    /// A row that Kafka can never take, and the policy is to stop.
+    #[error(
+        "row {id} cannot be sent: {reason}; nothing behind it is fetched, since the poison policy is stop: correct or delete the row, or set the policy to park"
+    )]
+    Poison {
+        /// The row's id.
+        id: i64,
+        /// What Kafka said.
+        reason: String,
+    },
     /// A task of the relay panicked.
     #[error("a task of the relay failed: {0}; this is a defect of Doorbell")]
     Defect(String),
@@ -38,7 +48,11 @@ impl RelayError {
     pub(super) fn is_permanent(&self) -> bool {
         match self {
             Self::Postgres(error) => error.is_permanent(),
-            Self::Config(_) | Self::Route(_) | Self::Unsettled(_) | Self::Defect(_) => true,
+            Self::Config(_)
+            | Self::Route(_)
+            | Self::Unsettled(_)
+            | Self::Poison { .. }
+            | Self::Defect(_) => true,
             Self::KafkaAway(_) | Self::TableChanged => false,
         }
     }

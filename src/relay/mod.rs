@@ -12,6 +12,7 @@
 //! | `error` | why a relay cannot go on |
 //! | `shared` | what the stages share |
 //! | `refusal` | rows that Kafka can never take |
+//! | `parking` | moves them to the dead letters |
 //! | `position` | where the first stage's reading stands |
 //! | `doze` | when the relay sleeps and when it wakes (pure) |
 //! | `pace` | how often it looks while it is awake (pure) |
@@ -28,6 +29,7 @@ mod fleet;
 mod gaps;
 mod observer;
 mod pace;
+mod parking;
 mod position;
 mod publisher;
 mod refusal;

@@ -12,7 +12,7 @@ use super::shared::{Ending, Memory, Shared};
 use super::window::Ticket;
 use crate::config::{Route, check_topic};
 use crate::event::Event;
-use crate::kafka::{Producer, SendError, Topics};
+use crate::kafka::{Producer, Refusal, SendError, Topics};
 
 /// Room that a batch's frame takes beside its records, generously.
 const FRAME: usize = 512;
@@ -53,29 +53,42 @@ impl Publisher {
     async fn publish(&mut self, fetched: &Fetched, known_topic: &mut String) -> Ticket {
         for (offset, event) in fetched.batch.events().enumerate() {
             let ticket = fetched.first + offset;
-            match self.topic(&event) {
-                Err(reason) => self.refusals.refuse(&self.shared, ticket, &reason),
-                Ok(topic) => {
-                    if *known_topic != *topic {
-                        if let Err(fault) = check_topic(&topic) {
-                            let reason = format!("its topic cannot be one: {fault}");
-                            self.refusals.refuse(&self.shared, ticket, &reason);
-                            continue;
-                        }
-                        if !self.is_within_limit(&topic).await {
-                            self.shared.end(Ending::Rebatch);
-                            return ticket;
-                        }
-                        known_topic.clear();
-                        known_topic.push_str(&topic);
-                    }
-                    if !self.send(&topic, &event, ticket).await {
-                        return ticket;
-                    }
-                }
+            let sent = match self.topic(&event) {
+                Err(reason) => self.refuse(ticket, Refusal::topic(reason)),
+                Ok(topic) => self.publish_to(&topic, &event, ticket, known_topic).await,
+            };
+            if !sent {
+                return ticket;
             }
         }
         fetched.first + fetched.batch.len()
+    }
+
+    /// Sends one row, or refuses it; `false` when neither it nor what follows goes on.
+    async fn publish_to(
+        &self,
+        topic: &str,
+        event: &Event<'_>,
+        ticket: Ticket,
+        known_topic: &mut String,
+    ) -> bool {
+        if known_topic != topic {
+            if let Err(fault) = check_topic(topic) {
+                let reason = format!("its topic cannot be one: {fault}");
+                return self.refuse(ticket, Refusal::topic(reason));
+            }
+            if !self.is_within_limit(topic).await {
+                self.shared.end(Ending::Rebatch);
+                return false;
+            }
+            known_topic.clear();
+            known_topic.push_str(topic);
+        }
+        self.send(topic, event, ticket).await
+    }
+
+    fn refuse(&self, ticket: Ticket, refusal: Refusal) -> bool {
+        self.refusals.refuse(&self.shared, ticket, refusal)
     }
 
     fn topic<'a>(&'a self, event: &Event<'a>) -> Result<Cow<'a, str>, String> {
@@ -107,17 +120,14 @@ impl Publisher {
         false
     }
 
-    /// Sends one row, waiting while the producer's queue is full; `false` when the producer is of no more use.
+    /// Sends one row, waiting while the producer's queue is full; `false` when nothing more is to be sent.
     async fn send(&self, topic: &str, event: &Event<'_>, ticket: Ticket) -> bool {
         loop {
             // Before the try, so that no report between the two goes unnoticed.
             let room = self.shared.room.notified();
             match self.producer.send(topic, event, ticket) {
                 Ok(()) => return true,
-                Err(SendError::Row(reason)) => {
-                    self.refusals.refuse(&self.shared, ticket, &reason);
-                    return true;
-                }
+                Err(SendError::Row(refusal)) => return self.refuse(ticket, refusal),
                 Err(SendError::Producer(reason)) => {
                     self.shared.end(Ending::Producer(reason));
                     return false;

@@ -78,7 +78,9 @@ impl OutboxRelay {
             let begun = Instant::now();
             let error = match self.live().await {
                 Ok(()) => return Ok(()),
-                Err(error @ RelayError::Unsettled(_)) => return Err(error),
+                Err(error @ (RelayError::Unsettled(_) | RelayError::Poison { .. })) => {
+                    return Err(error);
+                }
                 Err(error) => error,
             };
             if !self.started
@@ -137,11 +139,13 @@ impl OutboxRelay {
                         published = counters.published(),
                         deleted = counters.deleted(),
                         refused = counters.refused(),
+                        parked = counters.parked(),
                         swept = counters.swept(),
                         "stopped"
                     );
                     return Ok(());
                 }
+                Ending::Poison { id, reason } => return Err(RelayError::Poison { id, reason }),
                 Ending::Rebatch => self.topics.lock().await.forget(),
                 Ending::Producer(reason) => {
                     warn!(
@@ -187,7 +191,7 @@ impl OutboxRelay {
             bell,
             key,
             reader: Reader::new(reader, &table).await?,
-            leader: candidate.lead(&table).await?,
+            leader: candidate.lead(&table, &self.outbox.topic).await?,
         };
         if let Some(topic) = self.outbox.topic.fixed(&table.name) {
             // Asked now, the first row does not wait for it.

@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::observer::Step;
+use super::parking::Parking;
 use super::refusal::Refusals;
 use super::shared::{Counters, Ending, Memory, Shared};
 use super::window::Ticket;
-use crate::kafka::{Delivered, Verdict, decide};
+use crate::kafka::{Delivered, Verdict, decide, told};
 use crate::postgres::{Error, Leader, Sent};
 
 /// Deletes of a busy relay are this far apart: each is a transaction, and rows that go together go cheaper.
@@ -34,6 +35,7 @@ pub(crate) struct Settler {
     pub(crate) shared: Arc<Shared>,
     pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) parking: Parking,
     pub(crate) counters: Arc<Counters>,
     /// No further row will be handed to the producer.
     pub(crate) sent_all: CancellationToken,
@@ -91,6 +93,7 @@ impl Settler {
             && window.unacknowledged() == 0
             && !window.has_acknowledged()
             && agenda.left.is_empty()
+            && self.parking.is_settled()
     }
 
     /// Waits for something to do; `false` when everything is to be left as it is.
@@ -103,6 +106,9 @@ impl Settler {
         if let Some(retry) = agenda.retry_locked {
             due = due.min(retry);
         }
+        if let Some(park) = self.parking.due() {
+            due = due.min(park);
+        }
         tokio::select! {
             biased;
             () = self.shared.abandon.cancelled() => false,
@@ -111,6 +117,7 @@ impl Settler {
                 // The reports are taken at once; the delete waits for its turn.
                 true
             }
+            () = self.parking.convicted() => true,
             () = self.sent_all.cancelled(), if !self.sent_all.is_cancelled() => true,
             error = self.leader.deposed() => {
                 self.shared.end(Ending::Postgres(error));
@@ -128,6 +135,7 @@ impl Settler {
         if agenda.retry_locked.is_some_and(|due| now >= due) {
             self.delete_locked(agenda).await?;
         }
+        self.parking.park(&mut self.leader).await?;
         if now >= agenda.next_ping {
             self.leader.ping().await?;
             agenda.next_ping = Instant::now() + PING_INTERVAL;
@@ -155,12 +163,11 @@ impl Settler {
         self.counters.passed(Step::Acknowledged, &mut ids, now);
         for (ticket, code) in failed {
             match decide(code) {
-                Verdict::Row => self
-                    .refusals
-                    .refuse(&self.shared, ticket, &code.to_string()),
+                Verdict::Row => {
+                    self.refusals.refuse(&self.shared, ticket, told(code));
+                }
                 Verdict::Suspect if self.alone => {
-                    self.refusals
-                        .refuse(&self.shared, ticket, &code.to_string())
+                    self.refusals.refuse(&self.shared, ticket, told(code));
                 }
                 Verdict::Suspect => self.suspect(ticket, &code.to_string()),
                 Verdict::Purged => {}

@@ -1,5 +1,6 @@
 //! What the three stages of a term share, and how one of them ends it for all.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::observer::{Observer, Step};
 use super::window::Window;
 use crate::kafka::Reports;
-use crate::postgres::{Error, Sent};
+use crate::postgres::{Convict, Error, Sent};
 
 /// Why a term is over.
 #[derive(Debug)]
@@ -20,6 +21,13 @@ pub(crate) enum Ending {
     Stopped,
     /// Rows are to be sent again with other batches; what was in flight is settled.
     Rebatch,
+    /// A row can never be taken, and the policy is to stop; what was in flight is settled.
+    Poison {
+        /// The row's id.
+        id: i64,
+        /// What Kafka said.
+        reason: String,
+    },
     /// The name of the table stands for another table now, or for none.
     TableChanged,
     /// The producer is of no more use.
@@ -33,7 +41,10 @@ pub(crate) enum Ending {
 impl Ending {
     /// Whether what is in flight can still be settled.
     fn settles(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Rebatch | Self::Session(_))
+        matches!(
+            self,
+            Self::Stopped | Self::Rebatch | Self::Poison { .. } | Self::Session(_)
+        )
     }
 }
 
@@ -129,8 +140,10 @@ impl Shared {
 /// What an outbox's relay remembers over its terms.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Rows that Kafka can never take, with their creation: they stay in the table. An id alone would also shut out a later row that got it again.
+    /// Rows that Kafka can never take, with their creation, as long as they are in the table. An id alone would also shut out a later row that got it again.
     pub(crate) refused: FxHashMap<i64, i64>,
+    /// Those of them that are still to be moved to the dead letters.
+    pub(crate) convicts: VecDeque<Convict>,
     /// Rows that came back with others: sent alone once more.
     pub(crate) suspects: FxHashSet<Sent>,
     /// Batches are not made larger than this.
@@ -143,6 +156,7 @@ pub(crate) struct Counters {
     published: AtomicU64,
     deleted: AtomicU64,
     refused: AtomicU64,
+    parked: AtomicU64,
     swept: AtomicU64,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -174,6 +188,10 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_parked(&self, rows: u64) {
+        self.parked.fetch_add(rows, Ordering::Relaxed);
+    }
+
     pub(crate) fn count_swept(&self, rows: u64) {
         self.swept.fetch_add(rows, Ordering::Relaxed);
     }
@@ -188,9 +206,14 @@ impl Counters {
         self.deleted.load(Ordering::Relaxed)
     }
 
-    /// Rows that stay in the table because Kafka can never take them.
+    /// Rows that Kafka can never take.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Rows that were moved to the dead letters.
+    pub(crate) fn parked(&self) -> u64 {
+        self.parked.load(Ordering::Relaxed)
     }
 
     /// Rows that only the sweep found: nothing had announced them.

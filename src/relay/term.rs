@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use tracing::{Instrument, Span, error, warn};
 
 use super::fetcher::{Fetcher, jittered};
 use super::pace::Pace;
+use super::parking::Parking;
 use super::position::Position;
 use super::publisher::Publisher;
 use super::refusal::Refusals;
@@ -139,6 +140,8 @@ impl Term<'_> {
         let refusals = Arc::new(Refusals {
             memory: Arc::clone(&self.memory),
             counters: Arc::clone(&self.counters),
+            policy: self.outbox.poison,
+            convicted: Notify::new(),
         });
         let sweep = self.outbox.sweep;
         let scan = Scan {
@@ -168,6 +171,7 @@ impl Term<'_> {
             leader,
             shared: Arc::clone(shared),
             memory: self.memory,
+            parking: Parking::new(Arc::clone(&refusals)),
             refusals,
             counters: self.counters,
             sent_all: sent_all.clone(),

@@ -7,6 +7,7 @@ mod bad_input;
 mod bell;
 mod bench;
 mod commands;
+mod dead;
 mod delivery;
 mod fetch;
 mod gaps;

@@ -41,6 +41,17 @@ fn the_roles_are_enough_and_each_right_of_the_relay_is_needed() {
             .status
             .success()
     );
+    for right in ["INSERT", "SELECT (attempts)", "SELECT (row_id)"] {
+        world.sql(&format!("REVOKE {right} ON doorbell.dead FROM {relay}"));
+        world.sql("INSERT INTO outbox (type, headers) VALUES ('bad', '[]')");
+        running.await_log("permission denied for table dead");
+        world.sql("INSERT INTO outbox (type, payload) VALUES ('t', 'good')");
+        world.await_number("SELECT count(*) FROM outbox WHERE type <> 'bad'", 0);
+        assert_eq!(world.number("SELECT count(*) FROM outbox"), 1, "{right}");
+        world.sql(&format!("GRANT {right} ON doorbell.dead TO {relay}"));
+        world.await_empty();
+    }
+    assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 3);
     assert!(running.stop().success());
 
     for (right, on) in [

@@ -162,6 +162,10 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
             "2: the sweep cannot be off: it is the net under the notifications; the longest is 1day",
         ),
         (
+            "[[outbox]]\npoison = 'hold-key'",
+            "2: the poison policy is unknown; known are park, stop",
+        ),
+        (
             "[[outbox]]\nin_flight_rows = '1'",
             "2: `in_flight_rows` must be a whole number, without quotes",
         ),
@@ -237,6 +241,10 @@ fn each_fault_of_a_flag_or_variable_names_it() {
         (
             outbox(|flags| flags.sweep = Some("".into())),
             "--sweep: the sweep must be a number and a unit",
+        ),
+        (
+            outbox(|flags| flags.poison = Some("parc".into())),
+            "--poison: the poison policy is unknown; did you mean `park`?",
         ),
         (
             outbox(|flags| flags.in_flight_rows = Some("many".into())),

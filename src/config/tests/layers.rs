@@ -42,6 +42,7 @@ fn a_whole_file_gives_the_settings() {
             key: Optional::Named("order id".into()),
             ..Columns::default()
         },
+        poison: Poison::Stop,
         in_flight_rows: 1000,
         in_flight_bytes: 1 << 20,
     };
@@ -138,6 +139,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
             sweep: Some("2s".into()),
             column: vec!["key=a=b".into(), "type=flag".into()],
             in_flight_rows: Some("2".into()),
+            poison: Some("stop".into()),
             in_flight_bytes: Some("2MiB".into()),
         },
     };
@@ -160,6 +162,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
             ..Columns::default()
         },
         in_flight_rows: 2,
+        poison: Poison::Stop,
         in_flight_bytes: 2 << 20,
     };
     assert_eq!(outboxes, [expected]);

@@ -27,6 +27,7 @@ stop_timeout = "5s"
 table = "app.outbox"
 topic = "{table}.{type}"
 sweep = "10s"
+poison = "stop"
 in_flight_rows = 1_000
 in_flight_bytes = "1MiB"
 [outbox.columns]

@@ -1,0 +1,166 @@
+//! Rows that Kafka can never take: parked with the reason while the others go on.
+
+use sqlx::Row;
+
+use crate::support::{Consumer, Relay, World, create_topic, stage};
+
+const MISSING: &str = "SELECT count(*) FROM outbox";
+
+#[test]
+fn each_cause_is_parked_with_its_reason_topic_and_sizes_while_the_rest_goes_on() {
+    let mut world = World::new("causes");
+    create_topic(&world, &world.topic, 1, &[("max.message.bytes", "100000")]);
+    let brokers = &world.services.kafka_brokers;
+    // A topic that is missing and is not made: librdkafka waits for it for so long.
+    let config = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!(
+        "[kafka]\nbrokers = '{brokers}'\n[kafka.properties]\n\"allow.auto.create.topics\" = false\n\
+         \"topic.metadata.propagation.max.ms\" = 500\n[[outbox]]\nsweep = '1h'\ntopic = '{}'\n",
+        world.topic
+    );
+    std::fs::write(config.path(), text).expect("room");
+    let path = config.path().to_str().expect("a path");
+    let relay = Relay::leading(&world, &["--config", path]);
+    let absent = format!("{}.absent", world.topic);
+    world.sql(&format!(
+        "INSERT INTO outbox (type, key, payload, topic, headers) VALUES \
+         ('good', 'é', 'first', NULL, NULL), ('client', 'é', repeat('x', 2000000), NULL, '{{\"a\": 1}}'), \
+         ('broker', NULL, repeat('y', 300000), NULL, NULL), ('illegal', 'k', 'z', 'no topic!', NULL), \
+         ('absent', 'k', NULL, '{absent}', NULL), ('headers', 'k', 'h', NULL, '[1]'), ('good', 'é', 'last', NULL, NULL)"
+    ));
+    world.await_number(MISSING, 0);
+    let mut consumer = Consumer::new(&world, &world.topic);
+    let texts: Vec<_> = consumer.drain().iter().map(|r| r.text()).collect();
+    assert_eq!(texts, ["first", "last"]);
+    let rows = world.rows(
+        "SELECT type, code, reason, routed_to, payload_size, key_size, headers_size, attempts, row_id, outbox \
+         FROM doorbell.dead ORDER BY row_id",
+    );
+    let topic = world.topic.as_str();
+    let expected = [
+        (
+            "client",
+            "MessageSizeTooLarge",
+            "larger than the producer's",
+            topic,
+            (2_000_000, 2, 8),
+        ),
+        (
+            "broker",
+            "MessageSizeTooLarge",
+            "too large",
+            topic,
+            (300_000, 0, 0),
+        ),
+        ("illegal", "InvalidTopic", "' '", "no topic!", (1, 1, 0)),
+        ("absent", "UnknownTopic", "topic", &absent, (0, 1, 0)),
+        (
+            "headers",
+            "InvalidHeaders",
+            "not a JSON object",
+            topic,
+            (1, 1, 3),
+        ),
+    ];
+    assert_eq!(rows.len(), expected.len());
+    for ((row, expected), id) in rows.iter().zip(expected).zip(2_i64..) {
+        let (kind, code, words, routed, sizes) = expected;
+        let text = |column: &str| -> String { row.get(column) };
+        assert_eq!(text("type"), kind);
+        assert!(text("code").starts_with(code), "{kind}: {}", text("code"));
+        assert!(text("reason").contains(words), "{kind}: {}", text("reason"));
+        assert_eq!(text("routed_to"), routed);
+        let size = |column: &str| -> i64 { row.get(column) };
+        assert_eq!(
+            (size("payload_size"), size("key_size"), size("headers_size")),
+            sizes,
+            "{kind}"
+        );
+        assert_eq!(row.get::<i32, _>("attempts"), 1);
+        assert_eq!(size("row_id"), id);
+        assert_eq!(text("outbox"), "public.outbox");
+    }
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn ten_thousand_bad_rows_among_good_ones_hold_none_of_them_up() {
+    let (mut world, relay, mut consumer) = stage("tenthousand");
+    world.sql(
+        "INSERT INTO outbox (type, payload, headers) \
+         SELECT 't', n::text, CASE WHEN n % 2 = 0 THEN '[]'::jsonb END FROM generate_series(1, 20000) n",
+    );
+    assert_eq!(consumer.await_records(10_000).len(), 10_000);
+    world.await_empty();
+    assert_eq!(
+        world
+            .number("SELECT count(DISTINCT payload) FROM doorbell.dead WHERE payload::int % 2 = 0"),
+        10_000
+    );
+    assert_eq!(consumer.drain().len(), 10_000, "each good one once");
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn a_move_that_fails_leaves_the_row_and_is_made_up_for() {
+    let (mut world, relay, mut consumer) = stage("nomove");
+    world.sql("ALTER TABLE doorbell.dead RENAME TO away");
+    world.sql("INSERT INTO outbox (type, payload, headers) VALUES ('t', 'bad', '[]'), ('t', 'good', NULL)");
+    relay.await_log("refused rows cannot be parked");
+    relay.await_log("run `doorbell migrate`");
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('t', 'after')");
+    consumer.await_records(2);
+    world.await_number("SELECT count(*) FROM outbox WHERE payload <> 'bad'", 0);
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
+    world.sql("ALTER TABLE doorbell.away RENAME TO dead");
+    world.await_empty();
+    relay.await_log("refused rows can be parked again");
+    assert_eq!(relay.count_log("refused rows cannot be parked"), 1);
+    assert_eq!(relay.count_log("Kafka cannot take this row"), 1);
+    assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 1);
+    assert_eq!(consumer.drain().len(), 2);
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn a_bad_row_that_a_user_holds_locked_is_parked_when_it_is_free() {
+    let (mut world, relay, mut consumer) = stage("deadlocked");
+    assert!(relay.stop().success());
+    let mut user = world.connect();
+    world.sql("INSERT INTO outbox (type, payload, headers) VALUES ('t', 'held', '[]'), ('t', 'bad', '[]'), ('t', 'good', NULL)");
+    world.sql_on(
+        &mut user,
+        "BEGIN; SELECT FROM outbox WHERE payload = 'held' FOR UPDATE",
+    );
+    let relay = Relay::leading(&world, &[]);
+    world.await_number("SELECT count(*) FROM outbox WHERE payload <> 'held'", 0);
+    assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 1);
+    world.sql_on(&mut user, "COMMIT");
+    world.await_empty();
+    assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 2);
+    assert_eq!(consumer.await_records(1)[0].text(), "good");
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn the_policy_stop_refuses_to_go_past_the_row() {
+    let mut world = World::new("poisonstop");
+    create_topic(&world, &world.topic, 1, &[]);
+    world.sql("INSERT INTO outbox (type, payload, headers) VALUES ('t', 'before', NULL), ('t', 'bad', '[]'), ('t', 'behind', NULL)");
+    for _ in 0..2 {
+        let mut relay = Relay::spawn(&world, &["--poison", "stop"]);
+        assert_eq!(relay.wait().code(), Some(1));
+        let line = "doorbell: row 2 cannot be sent: its headers are not a JSON object; nothing behind it is fetched";
+        assert_eq!(relay.count_log(line), 1);
+    }
+    let mut consumer = Consumer::new(&world, &world.topic);
+    assert_eq!(consumer.drain().len(), 1, "what is before the row, once");
+    assert_eq!(consumer.received[0].text(), "before");
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 2);
+    assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 0);
+    world.sql("UPDATE outbox SET headers = NULL");
+    let relay = Relay::leading(&world, &["--poison", "stop"]);
+    world.await_empty();
+    assert_eq!(consumer.drain().len(), 3);
+    assert!(relay.stop().success());
+}
