@@ -10,7 +10,7 @@ BEGIN;
 CREATE ROLE doorbell_writer NOLOGIN;
 GRANT INSERT ON outbox TO doorbell_writer;
 
--- `doorbell run` and `doorbell status`.
+-- `doorbell run`, `doorbell status` and `doorbell verify`.
 CREATE ROLE doorbell_relay NOLOGIN;
 GRANT USAGE ON SCHEMA doorbell TO doorbell_relay;
 GRANT SELECT ON doorbell.outbox TO doorbell_relay;
@@ -19,5 +19,7 @@ GRANT SELECT, DELETE ON outbox TO doorbell_relay;
 GRANT UPDATE ON outbox TO doorbell_relay;
 -- It adds dead letters and counts attempts; it reads no contents, and takes nothing away.
 GRANT INSERT, SELECT (outbox, row_id, created_at, attempts) ON doorbell.dead TO doorbell_relay;
+-- `doorbell verify` does not miss what is parked.
+GRANT SELECT (retried_at) ON doorbell.dead TO doorbell_relay;
 
 COMMIT;

@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "relay/window.rs",
     "relay/backoff.rs",
     "kafka/failure.rs",
+    "app/verify/judge.rs",
     "event.rs",
 ];
 

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::bench::{self, BenchFlags};
 use super::failure::{Failure, Outcome};
+use super::verify::{self, VerifyFlags};
 use super::{emit, migrate, run, status, telemetry};
 use crate::config::{Faults, GlobalFlags, Needs, OutboxFlags, Overrides, Settings};
 
@@ -35,6 +36,9 @@ enum Command {
     Status(Status),
     /// Insert one event
     Emit(Emit),
+    /// Prove from the topics and the table that no event is missing, doubled or out of order
+    #[command(after_long_help = verify::PROVES, after_help = "--help says what this proves, and what it cannot know")]
+    Verify(Verify),
     /// Measure on your own database and brokers: what the trigger costs writers, draining, latency, an idle relay
     Bench(BenchFlags),
 }
@@ -91,6 +95,19 @@ struct Emit {
     event: emit::EventFlags,
 }
 
+/// `verify`'s flags. Its `--topic` may be repeated, so those of an outbox's route are not among them.
+#[derive(Debug, Args)]
+struct Verify {
+    /// Judge this outbox [default: outbox]
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
+    /// Use the column NAME as id, type, payload, created_at, key, topic or headers; may be repeated
+    #[arg(long, value_name = "KEY=NAME")]
+    column: Vec<String>,
+    #[command(flatten)]
+    flags: VerifyFlags,
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     match dispatch(Cli::parse()) {
@@ -125,6 +142,15 @@ fn dispatch(cli: Cli) -> Outcome {
             let outbox = OutboxFlags::default();
             let settings = settings(global, outbox, Needs { kafka: true }, true)?;
             bench::bench(&settings, &flags)
+        }
+        Command::Verify(args) => {
+            let outbox = OutboxFlags {
+                table: args.table,
+                column: args.column,
+                ..OutboxFlags::default()
+            };
+            let settings = settings(global, outbox, Needs { kafka: true }, true)?;
+            verify::verify(&settings, &args.flags)
         }
         Command::Emit(args) => {
             let outbox = OutboxFlags {

@@ -8,5 +8,6 @@ mod migrate;
 mod run;
 mod status;
 mod telemetry;
+mod verify;
 
 pub use cli::main;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -73,11 +74,7 @@ fn consumer(
     topic: &str,
     partitions: i32,
 ) -> Result<BaseConsumer, rdkafka::error::KafkaError> {
-    let consumer: BaseConsumer = client(kafka)
-        .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
-        // Needed by the library; nothing is committed, and no group is joined.
-        .set("group.id", "doorbell-bench")
-        .set("enable.auto.commit", "false")
+    let consumer: BaseConsumer = reading(kafka)
         // The broker answers with the first record, whenever it comes.
         .set("fetch.wait.max.ms", "1000")
         .set("fetch.min.bytes", "1")
@@ -90,9 +87,25 @@ fn consumer(
     Ok(consumer)
 }
 
+/// What every consumer of ours starts from: it joins no group and commits nothing.
+pub(super) fn reading(kafka: &Kafka) -> ClientConfig {
+    let mut config = client(kafka);
+    config
+        .set_log_level(RDKafkaLogLevel::Emerg)
+        // Needed by the library.
+        .set("group.id", "doorbell")
+        .set("enable.auto.commit", "false");
+    config
+}
+
 /// The row's id, from the header `seq`.
-fn row_id(message: &impl Message) -> Option<i64> {
-    let headers = message.headers()?;
-    let seq = headers.iter().find(|header| header.key == "seq")?;
-    std::str::from_utf8(seq.value?).ok()?.parse().ok()
+pub(super) fn row_id(message: &impl Message) -> Option<i64> {
+    header(message, "seq")?.parse().ok()
+}
+
+/// The text of a header of ours: the first of its name, the row's own come later.
+pub(super) fn header<'a>(message: &'a impl Message, name: &str) -> Option<&'a str> {
+    let mut headers = message.headers()?.iter();
+    let found = headers.find(|header| header.key == name)?;
+    std::str::from_utf8(found.value?).ok()
 }

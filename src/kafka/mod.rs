@@ -7,10 +7,12 @@
 //! | `reports` | delivery reports, from librdkafka's thread to whoever deletes |
 //! | `failure` | from a failed record to what is done about it |
 //! | `topics` | limits of topics |
+//! | `history` | what is in a topic, from one offset to another, for `doorbell verify` |
 //! | `scratch`, `consumer` | what the benchmark does: its own topics, and when records arrive |
 
 mod consumer;
 mod failure;
+mod history;
 mod producer;
 mod record;
 mod reports;
@@ -19,6 +21,7 @@ mod topics;
 
 pub use consumer::{Arrival, Arrivals};
 pub use failure::{Refusal, Verdict, decide, told};
+pub use history::{History, HistoryError, Range, Record};
 pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError};
 pub use reports::{Delivered, Reports};
 pub use scratch::{ScratchTopics, TopicError, librdkafka_version, scratch_topics};

@@ -10,7 +10,7 @@
 //! | `bell` | the notifications |
 //! | `key` | the lock that tells writers whether to ring |
 //! | `holders` | who holds the locks, for `status` |
-//! | `schema`, `status`, `emit` | what the commands ask |
+//! | `schema`, `status`, `emit`, `waiting` | what the commands ask |
 //! | `scratch`, `load`, `activity` | what the benchmark does: its own schema, writers, what the server counted |
 //! | `error` | failures, told apart by what can be done |
 
@@ -29,6 +29,7 @@ mod scratch;
 mod session;
 mod status;
 mod table;
+mod waiting;
 
 pub use activity::{Activity, ServerFacts, Source};
 pub use bell::Bell;
@@ -45,3 +46,4 @@ pub use scratch::{Ground, Ringing, SCRATCH_PREFIX, Scratch};
 pub use session::{Server, Session};
 pub use status::{Status, status};
 pub use table::{Table, Trigger};
+pub use waiting::{parked, waiting};

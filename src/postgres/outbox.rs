@@ -310,7 +310,7 @@ fn bytes(row: &PgRow, index: usize) -> Result<Option<&[u8]>> {
         .map_err(|error| Error::Lost(error.to_string()))
 }
 
-fn int(row: &PgRow, index: usize) -> Result<i64> {
+pub(super) fn int(row: &PgRow, index: usize) -> Result<i64> {
     bytes(row, index)?
         .and_then(|bytes| bytes.try_into().ok())
         .map(i64::from_be_bytes)
@@ -318,7 +318,7 @@ fn int(row: &PgRow, index: usize) -> Result<i64> {
 }
 
 /// Microseconds since the Unix epoch; an infinite time stays the largest or the smallest number.
-fn time(row: &PgRow, index: usize) -> Result<i64> {
+pub(super) fn time(row: &PgRow, index: usize) -> Result<i64> {
     int(row, index).map(|since_2000| since_2000.saturating_add(EPOCH_2000))
 }
 

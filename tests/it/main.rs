@@ -21,4 +21,5 @@ mod replicas;
 mod rights;
 mod stress;
 mod surroundings;
+mod verify;
 mod wakeup;

@@ -51,7 +51,12 @@ fn a_pooler_in_transaction_mode_is_for_writers_alone() {
             1,
             &["pooler in transaction mode", "direct connection"],
         );
-        for arguments in [&["migrate"][..], &["status"], &["emit", "--type", "t", "x"]] {
+        for arguments in [
+            &["migrate"][..],
+            &["status"],
+            &["emit", "--type", "t", "x"],
+            &["verify", "--topic", &world.topic],
+        ] {
             let output = world.doorbell(&[arguments, &["--database-url", &pooled]].concat());
             assert!(output.status.success(), "{arguments:?}: {output:?}");
         }

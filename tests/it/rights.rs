@@ -1,6 +1,6 @@
 //! The roles of `sql/roles.sql`: enough, and no more than enough.
 
-use crate::support::{Consumer, Relay, World, create_topic};
+use crate::support::{Consumer, Relay, World, create_topic, refused};
 
 #[test]
 fn the_roles_are_enough_and_each_right_of_the_relay_is_needed() {
@@ -53,6 +53,20 @@ fn the_roles_are_enough_and_each_right_of_the_relay_is_needed() {
     }
     assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 3);
     assert!(running.stop().success());
+
+    let database = as_role(&world, &relay);
+    let topic = world.topic.clone();
+    let verify = ["verify", "--topic", &topic, "--database-url"];
+    let verify = [&verify[..], &[database.as_str()]].concat();
+    assert!(world.doorbell(&verify).status.success());
+    world.sql(&format!(
+        "REVOKE SELECT (retried_at) ON doorbell.dead FROM {relay}"
+    ));
+    refused(
+        &world.doorbell(&verify),
+        1,
+        &["permission denied for table dead"],
+    );
 
     for (right, on) in [
         ("SELECT", "outbox"),

@@ -7,10 +7,11 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{PATIENCE, World};
+use super::{PATIENCE, World, eventually};
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +115,7 @@ impl Consumer {
         // A broker that was killed is an error that passes.
         let Ok(message) = result else { return false };
         let headers = message.headers().map(|headers| {
-            let owned = |header: rdkafka::message::Header<'_, &[u8]>| {
+            let owned = |header: Header<'_, &[u8]>| {
                 (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
             };
             headers.iter().map(owned).collect()
@@ -161,4 +162,47 @@ pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings
         result.expect("the topic is created");
     }
     world.topics.borrow_mut().push(topic.to_owned());
+}
+
+/// Writes records to a partition, as somebody else's producer might: in one transaction that is committed or aborted, or in none.
+pub(crate) fn produce(world: &World, topic: &str, records: &[Received], commit: Option<bool>) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &world.services.kafka_brokers);
+    if commit.is_some() {
+        config.set("transactional.id", topic);
+    }
+    let producer: BaseProducer = config.create().expect("a producer");
+    if commit.is_some() {
+        producer.init_transactions(PATIENCE).expect("transactions");
+        producer.begin_transaction().expect("a transaction");
+    }
+    for received in records {
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &received.headers {
+            headers = headers.insert(Header {
+                key,
+                value: value.as_ref(),
+            });
+        }
+        let record = BaseRecord::<[u8], [u8]> {
+            topic,
+            partition: Some(received.partition),
+            payload: received.payload.as_deref(),
+            key: received.key.as_deref(),
+            timestamp: received.timestamp,
+            headers: Some(headers),
+            delivery_opaque: (),
+        };
+        let taken = producer.send(record).map_err(|(error, _)| error);
+        taken.expect("room in the queue");
+    }
+    eventually("the broker has them", || {
+        producer.poll(Duration::ZERO);
+        (producer.in_flight_count() == 0).then_some(())
+    });
+    match commit {
+        Some(true) => producer.commit_transaction(PATIENCE).expect("a commit"),
+        Some(false) => producer.abort_transaction(PATIENCE).expect("an abort"),
+        None => {}
+    }
 }

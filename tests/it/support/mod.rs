@@ -7,7 +7,7 @@ mod relay;
 mod services;
 mod world;
 
-pub(crate) use kafka::{Consumer, Received, create_topic};
+pub(crate) use kafka::{Consumer, Received, create_topic, produce};
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;
 pub(crate) use relay::Relay;
