@@ -70,7 +70,7 @@ partition, and with --ids that each listed row is in a topic, still in the table
 relay may run meanwhile, and rows in the table are waiting and dead letters are parked: neither is missing.
 
 What it cannot know: without --ids an id that is nowhere was rolled back, sent to a topic that was not read, deleted by hand, or \
-lost. Records that a topic's retention or compaction removed are missing too, and so are rows that were committed after the list. A late commit and \
+lost. Records that a topic's retention or compaction removed are missing too. --ids must name only what was committed before verify starts; what came after counts as not listed. A late commit and \
 a wrong order look the same, and so does a dead letter that was sent back; use --allow-late where transactions of one key overlap. A repetition of an event that came before is a \
 double, and no matter of order. Records without a key have no order.
 
