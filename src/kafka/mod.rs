@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `producer` | the idempotent producer |
+//! | `polled` | the producer's thread |
 //! | `record` | a row's headers and timestamp |
 //! | `reports` | delivery reports, from librdkafka's thread to whoever deletes |
 //! | `failure` | from a failed record to what is done about it |
@@ -13,6 +14,7 @@
 mod consumer;
 mod failure;
 mod history;
+mod polled;
 mod producer;
 mod record;
 mod reports;

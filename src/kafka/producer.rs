@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use rdkafka::producer::BaseRecord;
 use secrecy::ExposeSecret;
 
 use super::failure::Refusal;
+use super::polled::Polled;
 use super::record::{self, BadHeaders};
 use super::reports::{Context, Reports};
 use crate::config::Kafka;
@@ -56,7 +57,7 @@ pub enum Batching {
 
 /// Sends rows of one outbox to Kafka.
 pub struct Producer {
-    inner: ThreadedProducer<Context>,
+    inner: Polled,
     outbox: OutboxId,
 }
 
@@ -97,8 +98,7 @@ impl Producer {
             Batching::UpTo(bytes) => config.set("batch.size", bytes.to_string()),
             Batching::Alone => config.set("batch.num.messages", "1"),
         };
-        let inner = config
-            .create_with_context(Context::new(reports))
+        let inner = Polled::new(&config, Context::new(reports))
             .map_err(|error| ConfigError(explain(kafka, &error)))?;
         Ok(Self { inner, outbox })
     }
@@ -116,7 +116,7 @@ impl Producer {
         };
         self.inner
             .send(record)
-            .map_err(|(error, _)| send_error(topic, &error))
+            .map_err(|error| send_error(topic, &error))
     }
 
     /// A broker answered to another producer a moment ago: from now on its absence is worth a word in the log.

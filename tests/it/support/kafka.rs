@@ -145,8 +145,9 @@ pub(super) fn delete_topics(world: &World) {
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     if !names.is_empty() {
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
-        let deleted = admin(world).delete_topics(&names, &options);
-        world.block_on(deleted).ok();
+        world
+            .block_on(admin(world).delete_topics(&names, &options))
+            .ok();
     }
 }
 
