@@ -1,4 +1,4 @@
--- Two roles with no more than they need, for the table `outbox`. Run by the table's owner after the migration:
+-- Three roles with no more than they need, for the table `outbox`. Run by the table's owner after the migration:
 --
 --     psql "$DATABASE_URL" -f sql/roles.sql
 --
@@ -21,5 +21,13 @@ GRANT UPDATE ON outbox TO doorbell_relay;
 GRANT INSERT, SELECT (outbox, row_id, created_at, attempts) ON doorbell.dead TO doorbell_relay;
 -- `doorbell verify` does not miss what is parked.
 GRANT SELECT (retried_at) ON doorbell.dead TO doorbell_relay;
+
+-- `doorbell dead`: to list and show, to retry, to drop.
+CREATE ROLE doorbell_operator NOLOGIN;
+GRANT USAGE ON SCHEMA doorbell TO doorbell_operator;
+GRANT SELECT ON doorbell.dead TO doorbell_operator;
+GRANT UPDATE ON doorbell.dead TO doorbell_operator;
+GRANT INSERT ON outbox TO doorbell_operator;
+GRANT DELETE ON doorbell.dead TO doorbell_operator;
 
 COMMIT;

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::bench::{self, BenchFlags};
 use super::failure::{Failure, Outcome};
 use super::verify::{self, VerifyFlags};
-use super::{emit, migrate, run, status, telemetry};
+use super::{dead, emit, migrate, run, status, telemetry};
 use crate::config::{Faults, GlobalFlags, Needs, OutboxFlags, Overrides, Settings};
 
 /// Carries the rows of a PostgreSQL outbox table to Kafka.
@@ -34,6 +34,8 @@ enum Command {
     Run(Run),
     /// Say how many rows wait, since when, who leads, and whether the trigger is in place
     Status(Status),
+    /// Look after rows that Kafka could not take: list, show, retry, drop
+    Dead(Dead),
     /// Insert one event
     Emit(Emit),
     /// Prove from the topics and the table that no event is missing, doubled or out of order
@@ -108,6 +110,22 @@ struct Verify {
     flags: VerifyFlags,
 }
 
+/// `dead`'s flags, before or after the name of what is to be done.
+#[derive(Debug, Args)]
+struct Dead {
+    /// Of this table [default: all that are configured, or outbox]
+    #[arg(long, global = true, value_name = "NAME")]
+    table: Option<String>,
+    /// Use the column NAME as id, type, payload, created_at, key, topic or headers; may be repeated
+    #[arg(long, global = true, value_name = "KEY=NAME")]
+    column: Vec<String>,
+    /// Answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: dead::DeadCommand,
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     match dispatch(Cli::parse()) {
@@ -151,6 +169,15 @@ fn dispatch(cli: Cli) -> Outcome {
             };
             let settings = settings(global, outbox, Needs { kafka: true }, true)?;
             verify::verify(&settings, &args.flags)
+        }
+        Command::Dead(args) => {
+            let outbox = OutboxFlags {
+                table: args.table,
+                column: args.column,
+                ..OutboxFlags::default()
+            };
+            let settings = settings(global, outbox, Command::NO_KAFKA, true)?;
+            dead::dead(&settings, args.command, args.json)
         }
         Command::Emit(args) => {
             let outbox = OutboxFlags {

@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod cli;
+mod dead;
 mod emit;
 mod failure;
 mod migrate;

@@ -48,6 +48,9 @@ fn print(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
     if let Some(seconds) = status.oldest_seconds {
         writeln!(out, "  oldest   {}", age(seconds))?;
     }
+    if let Some(dead @ 1..) = status.dead {
+        writeln!(out, "  dead     {dead} rows; see `doorbell dead list`")?;
+    }
     writeln!(out, "  leader   {}", leader(status))?;
     writeln!(out, "  standbys {}", status.standbys.len())?;
     for line in bell(status) {
@@ -151,7 +154,7 @@ fn remedy(holder: &Holder) -> String {
     }
 }
 
-fn age(seconds: f64) -> String {
+pub(super) fn age(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds.max(0.0).trunc()).unwrap_or(Duration::MAX);
     humantime::format_duration(whole).to_string()
 }

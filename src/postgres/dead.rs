@@ -1,4 +1,4 @@
-//! Dead letters: rows that Kafka can never take, moved out of the way.
+//! Moves rows that Kafka can never take to the dead letters.
 
 use std::collections::HashSet;
 

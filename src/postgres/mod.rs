@@ -6,7 +6,8 @@
 //! | `table` | what the table offers, and what its columns are mapped to |
 //! | `outbox` | fetch |
 //! | `leader` | the leader's lock, and the deletes on its session |
-//! | `dead` | dead letters: rows that were refused, moved away |
+//! | `dead` | moves refused rows to the dead letters |
+//! | `letters` | dead letters for whoever looks after them: list, show, retry, drop |
 //! | `bell` | the notifications |
 //! | `key` | the lock that tells writers whether to ring |
 //! | `holders` | who holds the locks, for `status` |
@@ -22,6 +23,7 @@ mod error;
 mod holders;
 mod key;
 mod leader;
+mod letters;
 mod load;
 mod outbox;
 mod schema;
@@ -39,6 +41,7 @@ pub use error::{Error, Result};
 pub use holders::{BellHolders, Holder};
 pub use key::Key;
 pub use leader::{Candidate, Deleted, Leader, Sent};
+pub use letters::{Choice, Contents, Letter, Letters};
 pub use load::{Horizon, Writer};
 pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader};
 pub use schema::{migrate, migration};

@@ -303,6 +303,22 @@ impl Session {
         done.and_then(|value| ended.map(|()| value))
     }
 
+    /// Runs statements in one transaction, for which a pooler lends one and the same session; nothing is changed where one fails.
+    pub async fn writing<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        self.batch("BEGIN").await?;
+        match work(self).await {
+            Ok(value) => self.batch("COMMIT").await.map(|()| value),
+            Err(error) => {
+                // What failed is the news; a lost session has rolled back by itself.
+                self.batch("ROLLBACK").await.ok();
+                Err(error)
+            }
+        }
+    }
+
     /// Proves that the server still answers.
     pub async fn ping(&mut self) -> Result<()> {
         self.batch("SELECT").await

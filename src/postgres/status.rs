@@ -22,6 +22,8 @@ pub struct Status {
     pub backlog_is_more: bool,
     /// Seconds since the row with the lowest id was created.
     pub oldest_seconds: Option<f64>,
+    /// Rows that Kafka could not take; `None` where the role may not see them, or the schema is of an earlier version.
+    pub dead: Option<i64>,
     /// Who holds the leader's lock. A stranger there stops delivery.
     pub leader: Option<Holder>,
     /// The relays that wait for the leader's lock.
@@ -55,6 +57,7 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
         backlog: backlog.min(COUNT_LIMIT),
         backlog_is_more: backlog > COUNT_LIMIT,
         oldest_seconds: oldest.first().map(|row| row.try_get(0)).transpose()?,
+        dead: dead(session, table).await?,
         leader,
         standbys,
         bell,
@@ -65,4 +68,17 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
             Trigger::Missing => "missing",
         },
     })
+}
+
+async fn dead(session: &mut Session, table: &Table) -> Result<Option<i64>> {
+    const MAY: &str = "SELECT coalesce(pg_catalog.has_column_privilege(t.oid, 'outbox', 'SELECT') \
+        AND pg_catalog.has_column_privilege(t.oid, 'retried_at', 'SELECT'), false) \
+        FROM (SELECT pg_catalog.to_regclass('doorbell.dead')::oid AS oid) t";
+    const COUNT: &str =
+        "SELECT count(*) FROM doorbell.dead WHERE outbox = $1 AND retried_at IS NULL";
+    if !session.one(MAY, |q| q).await?.try_get::<bool, _>(0)? {
+        return Ok(None);
+    }
+    let row = session.one(COUNT, |q| q.bind(&table.quoted)).await?;
+    Ok(Some(row.try_get(0)?))
 }

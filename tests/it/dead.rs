@@ -1,10 +1,20 @@
 //! Rows that Kafka can never take: parked with the reason while the others go on.
 
+use serde_json::Value;
 use sqlx::Row;
 
-use crate::support::{Consumer, Relay, World, create_topic, stage};
+use crate::support::{Consumer, Relay, World, create_topic, refused, stage};
 
 const MISSING: &str = "SELECT count(*) FROM outbox";
+
+/// The answer of `doorbell dead` as JSON.
+#[track_caller]
+fn dead(world: &World, arguments: &[&str]) -> Value {
+    let output = world.doorbell(&[&["dead", "--json"], arguments].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
 
 #[test]
 fn each_cause_is_parked_with_its_reason_topic_and_sizes_while_the_rest_goes_on() {
@@ -163,4 +173,162 @@ fn the_policy_stop_refuses_to_go_past_the_row() {
     world.await_empty();
     assert_eq!(consumer.drain().len(), 3);
     assert!(relay.stop().success());
+}
+
+#[test]
+fn dead_letters_are_listed_shown_retried_and_dropped() {
+    let (mut world, relay, mut consumer) = stage("letters");
+    world.sql(
+        "INSERT INTO outbox (type, key, payload, headers, created_at) \
+         SELECT 't', 'é' || n, 'p' || n, '[]', '2024-01-01' FROM generate_series(1, 5) n; \
+         INSERT INTO outbox (type, payload, topic) VALUES ('t', 'p6', 'no topic!')",
+    );
+    world.await_number("SELECT count(*) FROM doorbell.dead", 6);
+    let ids = |list: &Value| -> Vec<i64> {
+        let list = list.as_array().expect("a list").iter();
+        list.map(|letter| letter["id"].as_i64().expect("an id"))
+            .collect()
+    };
+    let all = ids(&dead(&world, &["list"]));
+    assert_eq!(all.len(), 6);
+    let first = all[0].to_string();
+    assert_eq!(
+        ids(&dead(&world, &["list", "--limit", "2", "--after", &first])),
+        all[1..3]
+    );
+    let illegal = dead(&world, &["list", "--reason", "invalidtopic"]);
+    assert_eq!(illegal[0]["topic"], "no topic!");
+    let illegal = ids(&illegal);
+    assert_eq!(illegal.len(), 1);
+    let shown = dead(&world, &["show", &first]);
+    assert_eq!(shown["payload"], "p1");
+    assert_eq!(shown["key"], "é1");
+    assert_eq!(shown["headers"], "[]");
+    assert_eq!(shown["row_id"], 1);
+    assert_eq!(shown["code"], "InvalidHeaders");
+    assert_eq!(shown["attempts"], 1);
+    let status: Value =
+        serde_json::from_slice(&world.doorbell(&["status", "--json"]).stdout).expect("JSON");
+    assert_eq!(status[0]["dead"], 6);
+
+    // What is wrong is said in a line, and changes nothing.
+    for command in ["retry", "show"] {
+        refused(
+            &world.doorbell(&["dead", command, "999"]),
+            1,
+            &["no dead letter 999"],
+        );
+    }
+    refused(
+        &world.doorbell(&["dead", "retry", &first, "999"]),
+        1,
+        &["no dead letter 999"],
+    );
+    refused(
+        &world.doorbell(&["dead", "drop", "999", "--yes"]),
+        1,
+        &["no dead letter 999"],
+    );
+    refused(
+        &world.doorbell(&["dead", "drop", "--all"]),
+        2,
+        &["6 dead letters", "--yes"],
+    );
+    assert_eq!(ids(&dead(&world, &["list"])), all);
+
+    // One that is still bad is refused again, and counted.
+    assert_eq!(dead(&world, &["retry", &first])["retried"], 1);
+    let again =
+        "SELECT count(*) FROM doorbell.dead WHERE payload = 'p1' AND row_id = 1 AND attempts = 2";
+    world.await_number(again, 1);
+    world.await_empty();
+    assert_eq!(ids(&dead(&world, &["list"])).len(), 6);
+
+    // One that is good now is delivered as the event that it was.
+    world.sql("UPDATE doorbell.dead SET headers = NULL WHERE payload = 'p2'");
+    let second = all[1].to_string();
+    assert_eq!(dead(&world, &["retry", &second])["retried"], 1);
+    let received = consumer.await_records(1)[0].clone();
+    assert_eq!(received.text(), "p2");
+    assert_eq!(received.seq(), 2);
+    assert_eq!(received.key.as_deref(), Some("é2".as_bytes()));
+    assert_eq!(received.timestamp, Some(1_704_067_200_000));
+    world.await_empty();
+
+    assert_eq!(
+        dead(&world, &["drop", "--reason", "InvalidTopic", "--yes"])["dropped"],
+        1
+    );
+    world.sql("UPDATE doorbell.dead SET headers = NULL");
+    assert_eq!(dead(&world, &["retry", "--all"])["retried"], 4);
+    consumer.await_records(5);
+    world.await_empty();
+    assert_eq!(ids(&dead(&world, &["list"])), [0_i64; 0]);
+    assert_eq!(consumer.drain().len(), 5);
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn a_retry_under_an_id_that_was_taken_again_changes_nothing() {
+    let (mut world, relay, _) = stage("taken");
+    world.sql("INSERT INTO outbox (type, headers) VALUES ('bad', '[]')");
+    world.await_number("SELECT count(*) FROM doorbell.dead", 1);
+    assert!(relay.stop().success());
+    world.sql("INSERT INTO outbox (id, type) VALUES (1, 'other')");
+    refused(
+        &world.doorbell(&["dead", "retry", "--all"]),
+        1,
+        &["has the id of a dead letter"],
+    );
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
+    assert_eq!(dead(&world, &["list"]).as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn contents_of_every_type_come_back_as_they_were() {
+    let mut world = World::empty("types", crate::support::Services::shared().clone());
+    create_topic(&world, &world.topic, 1, &[]);
+    world.sql(
+        "CREATE TYPE kind AS ENUM ('a', 'b'); \
+         CREATE TABLE one (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, type kind NOT NULL, payload bytea, \
+         created_at timestamp NOT NULL DEFAULT now(), key bytea, headers json); \
+         CREATE TABLE two (id bigint PRIMARY KEY, type varchar(9) NOT NULL, payload jsonb, created_at timestamptz, key uuid, headers jsonb); \
+         CREATE TABLE three (id bigint PRIMARY KEY, type text NOT NULL, payload json, created_at timestamptz NOT NULL, key int, topic text, headers json)",
+    );
+    for (table, insert) in [
+        (
+            "one",
+            r#"(type, payload, key, headers, created_at) VALUES ('b', '\x00ff', '\x', '[1,  2]', '2024-01-01 00:00:00.123456')"#,
+        ),
+        (
+            "two",
+            r#"VALUES (7, 'x', '{"b": 1.50, "a": "ü"}', '2024-01-01', '0f0e0d0c-0b0a-0908-0706-050403020100', '[null]')"#,
+        ),
+        (
+            "three",
+            r#"VALUES (-7, '', '{"a":1,  "a":2}', '2024-01-01', 42, NULL, '["x"  ]')"#,
+        ),
+    ] {
+        world.migrate(&["--table", table]);
+        let relay = Relay::leading(&world, &["--table", table, "--topic", &world.topic]);
+        let content = format!("SELECT t::text FROM {table} t");
+        let mut writer = world.connect();
+        world.sql_on(&mut writer, &format!("BEGIN; INSERT INTO {table} {insert}"));
+        let before = world.text_on(&mut writer, &content);
+        world.sql_on(&mut writer, "COMMIT");
+        world.await_number(
+            &format!("SELECT count(*) FROM doorbell.dead WHERE outbox = 'public.{table}'"),
+            1,
+        );
+        assert!(relay.stop().success());
+        assert_eq!(
+            dead(&world, &["retry", "--all", "--table", table])["retried"],
+            1
+        );
+        assert_eq!(
+            world.rows(&content)[0].get::<String, _>(0),
+            before,
+            "{table}"
+        );
+    }
 }

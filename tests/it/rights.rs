@@ -7,18 +7,20 @@ fn the_roles_are_enough_and_each_right_of_the_relay_is_needed() {
     let mut world = World::new("rights");
     create_topic(&world, &world.topic, 1, &[]);
     // Roles belong to the whole server: other names here than in the file.
-    let (writer, relay) = (
+    let (writer, relay, operator) = (
         format!("writer_{}", std::process::id()),
         format!("relay_{}", std::process::id()),
+        format!("operator_{}", std::process::id()),
     );
     let file = include_str!("../../sql/roles.sql");
     world.sql(
         &file
             .replace("doorbell_writer", &writer)
-            .replace("doorbell_relay", &relay),
+            .replace("doorbell_relay", &relay)
+            .replace("doorbell_operator", &operator),
     );
     world.sql(&format!(
-        "ALTER ROLE {writer} LOGIN; ALTER ROLE {relay} LOGIN"
+        "ALTER ROLE {writer} LOGIN; ALTER ROLE {relay} LOGIN; ALTER ROLE {operator} LOGIN"
     ));
 
     let as_role = |world: &World, role: &str| {
@@ -68,6 +70,36 @@ fn the_roles_are_enough_and_each_right_of_the_relay_is_needed() {
         &["permission denied for table dead"],
     );
 
+    let url = as_role(&world, &operator);
+    let dead = |world: &World, command: &[&str]| {
+        let output = world.doorbell(&[&["dead", "--database-url", &url], command].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), stderr)
+    };
+    let (list, retry) = (&["list"][..], &["retry", "1"][..]);
+    let drop = &["drop", "1", "--yes"][..];
+    for (right, on, refused, granted) in [
+        ("SELECT", "doorbell.dead", list, &["show", "1"][..]),
+        ("UPDATE", "doorbell.dead", retry, list),
+        ("INSERT", "outbox", retry, list),
+        ("DELETE", "doorbell.dead", drop, list),
+        ("USAGE", "SCHEMA doorbell", list, list),
+    ] {
+        world.sql(&format!("REVOKE {right} ON {on} FROM {operator}"));
+        let (success, stderr) = dead(&world, refused);
+        assert!(!success, "{right} on {on}");
+        assert!(stderr.contains("permission denied"), "{stderr}");
+        world.sql(&format!("GRANT {right} ON {on} TO {operator}"));
+        let (success, stderr) = dead(&world, granted);
+        assert!(success, "{stderr}");
+    }
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 0);
+    for command in [retry, &["drop", "2", "--yes"]] {
+        let (success, stderr) = dead(&world, command);
+        assert!(success, "{stderr}");
+    }
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
+
     for (right, on) in [
         ("SELECT", "outbox"),
         ("UPDATE", "outbox"),
@@ -93,6 +125,6 @@ fn the_roles_are_enough_and_each_right_of_the_relay_is_needed() {
         world.sql(&format!("GRANT {right} ON {on} TO {relay}"));
     }
     world.sql(&format!(
-        "DROP OWNED BY {writer}, {relay}; DROP ROLE {writer}, {relay}"
+        "DROP OWNED BY {writer}, {relay}, {operator}; DROP ROLE {writer}, {relay}, {operator}"
     ));
 }
