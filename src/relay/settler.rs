@@ -88,12 +88,14 @@ impl Settler {
 
     /// After the last row was handed over: whether everything came back and is deleted. Rows that others hold locked stay.
     fn is_settled(&self, agenda: &Agenda) -> bool {
+        if !self.parking.is_settled() {
+            return false;
+        }
         let window = self.shared.window();
         self.sent_all.is_cancelled()
             && window.unacknowledged() == 0
             && !window.has_acknowledged()
             && agenda.left.is_empty()
-            && self.parking.is_settled()
     }
 
     /// Waits for something to do; `false` when everything is to be left as it is.
