@@ -10,6 +10,10 @@ use super::doze::Mood;
 /// The pause after a fetch that found something. The runtime's clock ticks each millisecond and a wait ends with the tick after its time (measured: 1.1 ms
 /// for this, 2.1 ms for one millisecond).
 const SHORTEST_PAUSE: Duration = Duration::from_micros(300);
+/// Above this many rows a second each fetch brings several, and more fetches bring nothing but load: one microsecond more for each row a second more...
+const BUSY: f64 = 1_000.0;
+/// ... up to this pause.
+const BUSY_PAUSE: Duration = Duration::from_millis(4);
 /// The pause that it grows to while nothing comes.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// Rings may take this share of the time that commits have.
@@ -21,7 +25,7 @@ const MEMORY: Duration = Duration::from_secs(1);
 /// Awake without a row for so many of the usual distances between rows, the relay tries to sleep...
 const DISTANCES: f64 = 5.0;
 /// ... within these bounds.
-const LINGER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+const LINGER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 /// After so long without K, waiting for it is cheaper than asking.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What a commit takes, until it was measured: a disk that is neither fast nor slow.
@@ -59,7 +63,8 @@ impl Pace {
         if rows > 0 {
             self.recent = self.rate(now) * MEMORY.as_secs_f64() + rows as f64;
             (self.updated, self.last_row) = (now, now);
-            self.pause = SHORTEST_PAUSE;
+            let above = Duration::from_secs_f64((self.rate(now) - BUSY).max(0.0) / 1e6);
+            self.pause = above.clamp(SHORTEST_PAUSE, BUSY_PAUSE);
         } else {
             self.pause = self.pause.mul_f64(1.5);
         }
