@@ -101,10 +101,11 @@ impl Statements {
     fn of(table: &Table) -> Self {
         let (id, created_at, table) = (&table.columns.id, &table.columns.created_at, &table.quoted);
         // The columns of the runs have names that no mapped column has, since that may be an expression and cannot be qualified.
+        // OFFSET 0 has the bound in time worked out once for a run, not once for each of its rows.
         let runs = format!(
             "(SELECT doorbell_low, doorbell_high, {} AS doorbell_until \
              FROM ROWS FROM (unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::bigint[])) \
-             AS u (doorbell_low, doorbell_high, until)) doorbell_run",
+             AS u (doorbell_low, doorbell_high, until) OFFSET 0) doorbell_run",
             time_of("until")
         );
         let within = format!(
