@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS doorbell.dead (
     payload_size  bigint NOT NULL,
     key_size      bigint NOT NULL,
     headers_size  bigint NOT NULL,
-    attempts      int NOT NULL,
+    attempts      bigint NOT NULL,
     refused_at    timestamptz NOT NULL DEFAULT pg_catalog.now(),
     retried_at    timestamptz
 );

@@ -36,7 +36,7 @@ pub struct Letter {
     /// Bytes of the headers.
     pub headers_size: i64,
     /// How often it was refused.
-    pub attempts: i32,
+    pub attempts: i64,
     /// Seconds since it was refused the last time.
     pub age_seconds: f64,
 }

@@ -86,7 +86,7 @@ fn each_cause_is_parked_with_its_reason_topic_and_sizes_while_the_rest_goes_on()
             sizes,
             "{kind}"
         );
-        assert_eq!(row.get::<i32, _>("attempts"), 1);
+        assert_eq!(row.get::<i64, _>("attempts"), 1);
         assert_eq!(size("row_id"), id);
         assert_eq!(text("outbox"), "public.outbox");
     }
