@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::Row;
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::session::Session;
 use super::table::Table;
 
@@ -64,12 +64,8 @@ impl Key {
     }
 
     /// Waits until the session is lost, and K with it. Safe to drop while it waits.
-    pub async fn lost(&mut self) -> super::Error {
-        loop {
-            if let Err(error) = self.session.notified().await {
-                return error;
-            }
-        }
+    pub async fn lost(&mut self) -> Error {
+        self.session.lost().await
     }
 
     /// Proves that the session is alive.

@@ -227,11 +227,7 @@ impl Leader {
 
     /// Waits until the session is lost, and with it the lock. Safe to drop while it waits.
     pub async fn deposed(&mut self) -> Error {
-        loop {
-            if let Err(error) = self.session.notified().await {
-                return error;
-            }
-        }
+        self.session.lost().await
     }
 
     /// Proves that the session is alive.

@@ -324,6 +324,15 @@ impl Session {
         self.batch("SELECT").await
     }
 
+    /// Waits until the session is lost, and its locks with it. Safe to drop while it waits.
+    pub async fn lost(&mut self) -> Error {
+        loop {
+            if let Err(error) = self.notified().await {
+                return error;
+            }
+        }
+    }
+
     /// Waits for a notification. Safe to drop while it waits.
     ///
     /// The library underneath would build a lost connection anew, without its locks; here any loss is an error, and the session is done.

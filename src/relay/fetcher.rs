@@ -10,14 +10,13 @@ use super::doze::{Action, Doze, Event};
 use super::pace::Pace;
 use super::position::WIDE_INTERVAL;
 use super::scan::{Catch, Scan};
+use super::shared::{Ending, PING_INTERVAL};
 use crate::postgres::{Key, Reader, Result};
 
 /// A relay that stays awake looks over the ids below its cursor this often: a writer that gives ids by hand is silent as well.
 const LOW_LOOK: Duration = Duration::from_secs(1);
 /// While it waits for K it does so this often: hardly anybody is silent then.
 const LOW_LOOK_WAITING: Duration = Duration::from_secs(2);
-/// The session that holds K is asked this often whether it is still there.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the first stage holds.
 pub(crate) struct Fetcher {
@@ -53,7 +52,7 @@ impl Fetcher {
     /// Runs until there are to be no more fetches; gives the sessions back.
     pub(crate) async fn run(mut self, mut key: Key) -> (Reader, Key) {
         if let Err(error) = self.fetch_until_halt(&mut key).await {
-            self.scan.shared.end(super::shared::Ending::Session(error));
+            self.scan.shared.end(Ending::Session(error));
         }
         (self.scan.reader, key)
     }

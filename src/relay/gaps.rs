@@ -200,7 +200,7 @@ impl Gaps {
     }
 }
 
-/// A prepared transaction has no process: PostgreSQL shows it as `-1/xid`.
+/// A prepared transaction has no process: PostgreSQL may show it as `-1/xid`. (18 was seen to keep its name.)
 fn is_prepared(virtual_transaction: &str) -> bool {
     virtual_transaction.starts_with("-1/")
 }

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::observer::Step;
 use super::parking::Parking;
 use super::refusal::Refusals;
-use super::shared::{Counters, Ending, Memory, Shared};
+use super::shared::{Counters, Ending, Memory, PING_INTERVAL, Shared};
 use super::window::Ticket;
 use crate::kafka::{Delivered, Verdict, decide, told};
 use crate::postgres::{Error, Leader, Sent};
@@ -26,8 +26,6 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
 /// ... and is so small that its own work does not count.
 const COMMIT_ROWS: usize = 100;
-/// A session that is idle is asked whether it is still there.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the third stage holds.
 pub(crate) struct Settler {

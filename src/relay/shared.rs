@@ -14,6 +14,10 @@ use super::window::Window;
 use crate::kafka::Reports;
 use crate::postgres::{Convict, Error, Sent};
 
+/// Each session that only listens or holds a lock is asked this often whether it is still there: the bound on how long the relay can be deaf without
+/// knowing it.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Why a term is over.
 #[derive(Debug)]
 pub(crate) enum Ending {

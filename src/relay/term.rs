@@ -17,14 +17,11 @@ use super::publisher::Publisher;
 use super::refusal::Refusals;
 use super::scan::Scan;
 use super::settler::Settler;
-use super::shared::{Counters, Ending, Memory, Shared};
+use super::shared::{Counters, Ending, Memory, PING_INTERVAL, Shared};
 use super::window::{Limits, Window};
 use crate::config::Outbox;
 use crate::kafka::{Producer, Reports, Topics};
 use crate::postgres::{Bell, Error, Key, Leader, Reader, Table};
-
-/// A session that only listens is asked this often whether it is still there: the bound on how long the relay can be deaf without knowing it.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// When a session is lost, what is in flight may take this long to be settled before a new start: longer only when Kafka is away too.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
