@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::support::{Consumer, Instance, Load, Relay, World, create_topic, doorbell, eventually};
+use crate::support::{
+    Consumer, Instance, Load, Proxy, Relay, World, create_topic, doorbell, eventually,
+};
 
 const REFUSED: &str = "Kafka cannot take this row";
 const LOST: &str = "a session with PostgreSQL was lost";
@@ -110,6 +112,37 @@ fn each_session_of_the_relay_may_be_terminated_under_load() {
     load.await_rows(500);
     settle(&mut world, &relay, load);
     assert_eq!(relay.count_log(LOST), 3, "{:#?}", relay.log());
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn connections_that_are_cut_or_stalled_under_load_lose_nothing() {
+    let kafka = Instance::start("network", &["kafka"]);
+    let mut world = World::on("network", kafka.services());
+    create_topic(&world, &world.topic, 3, &[]);
+    let (_, server) = world.database_url.split_once('@').expect("a URL");
+    let (server, database) = server.split_once('/').expect("a database");
+    let to_postgres = Proxy::start("127.0.0.1:0", server);
+    let to_kafka = Proxy::start(
+        kafka.variable("KAFKA_PROXIES"),
+        kafka.variable("KAFKA_PROXIED"),
+    );
+    let url = format!("postgres://postgres@{}/{database}", to_postgres.address());
+    let brokers = to_kafka.address().to_string();
+    let flags = ["--database-url", &url, "--kafka-brokers", &brokers];
+    let relay = Relay::leading(&world, &flags);
+    let load = Load::start(&world);
+    for proxy in [&to_postgres, &to_kafka] {
+        load.await_rows(500);
+        proxy.cut();
+        load.await_rows(500);
+        proxy.stall();
+        load.await_rows(500);
+        proxy.pass();
+    }
+    relay.await_log_times("leading", 2);
+    assert_eq!(relay.count_log(LOST), 1, "{:#?}", relay.log());
+    settle(&mut world, &relay, load);
     assert!(relay.stop().success());
 }
 

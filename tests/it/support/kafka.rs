@@ -153,7 +153,8 @@ pub(super) fn delete_topics(world: &World) {
 
 /// Creates a topic with settings, to be deleted with the world.
 pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    // As many copies as the brokers make by default: one on a single node, three on three.
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     for (key, value) in settings {
         new = new.set(key, value);
     }

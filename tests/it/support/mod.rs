@@ -3,6 +3,7 @@
 mod kafka;
 mod load;
 mod meter;
+mod proxy;
 mod relay;
 mod services;
 mod world;
@@ -10,6 +11,7 @@ mod world;
 pub(crate) use kafka::{Consumer, Received, create_topic, produce};
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;
+pub(crate) use proxy::Proxy;
 pub(crate) use relay::Relay;
 pub(crate) use services::{Instance, Services, not_here};
 pub(crate) use world::{World, doorbell};

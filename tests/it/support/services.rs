@@ -42,7 +42,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Starts services (`postgres`, `postgres15`, `pgbouncer`, `kafka`) of their own.
+    /// Starts services (`postgres`, `postgres15`, `pgbouncer`, `kafka`, `kafka3`) of their own.
     pub(crate) fn start(name: &str, what: &[&'static str]) -> Self {
         let mut instance = Self {
             name: format!("test-{name}-{}", std::process::id()),
@@ -59,12 +59,12 @@ impl Instance {
     }
 
     /// SIGKILL.
-    pub(crate) fn kill(&self, what: &'static str) {
+    pub(crate) fn kill(&self, what: &str) {
         self.call("kill", &[what]);
     }
 
     /// An orderly end.
-    pub(crate) fn stop(&self, what: &'static str) {
+    pub(crate) fn stop(&self, what: &str) {
         self.call("stop", &[what]);
     }
 
@@ -75,19 +75,16 @@ impl Instance {
 
     /// With the shared service in place of what this instance does not have.
     pub(crate) fn services(&self) -> Services {
-        let shared = Services::shared();
-        let get = |name: &str, other: &str| {
-            self.variables
-                .get(name)
-                .cloned()
-                .unwrap_or_else(|| other.to_owned())
+        let own = |names: [&str; 2]| {
+            let found = names.iter().find_map(|name| self.variables.get(*name));
+            found.cloned()
         };
+        let shared = Services::shared;
         Services {
-            database_url: get(
-                "DATABASE_URL",
-                &get("DATABASE_URL_15", &shared.database_url),
-            ),
-            kafka_brokers: get("KAFKA_BROKERS", &shared.kafka_brokers),
+            database_url: own(["DATABASE_URL", "DATABASE_URL_15"])
+                .unwrap_or_else(|| shared().database_url.clone()),
+            kafka_brokers: own(["KAFKA_BROKERS", "KAFKA_BROKERS_3"])
+                .unwrap_or_else(|| shared().kafka_brokers.clone()),
         }
     }
 
