@@ -13,21 +13,24 @@ import sys
 from .common import Fault, capture, locked, remembered_ports, say, services_folder
 from .debezium import Debezium
 from .given import VARIABLES, check, given
-from .kafka import Kafka
+from .kafka import NODES, Kafka, KafkaNode
 from .pgbouncer import PgBouncer
 from .postgres import Postgres, Postgres15
 
-KINDS = {kind.what: kind for kind in (Postgres, Postgres15, PgBouncer, Kafka)}
+KINDS = {kind.what: kind for kind in (Postgres, Postgres15, PgBouncer, Kafka, *NODES)}
+GROUPS = {"kafka3": list(KafkaNode.cluster)}
 DEFAULT = ["postgres", "kafka"]
 
 EPILOG = """\
-WHAT is any of: postgres (18), postgres15, pgbouncer (in transaction mode, before the instance's postgres), kafka;
-none given: postgres and kafka.
+WHAT is any of: postgres (18), postgres15, pgbouncer (in transaction mode, before the instance's postgres), kafka,
+kafka3 (a cluster of the nodes kafka3-1, kafka3-2 and kafka3-3, each of which may be named by itself); none given: postgres
+and kafka.
 `fetch` also takes debezium, which nothing here starts: the benchmark does, by the KEY=VALUE lines that it prints.
 NAME is an instance with data and ports of its own (default: main).
 `start` and `env` print KEY=VALUE lines on stdout: DATABASE_URL, KAFKA_BROKERS and, for what this script runs itself,
-POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID and KAFKA_PID (PostgreSQL 15: the same with _15; PgBouncer:
-DATABASE_URL_POOLED and PGBOUNCER_PID).
+POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID, KAFKA_PID and KAFKA_DATA (PostgreSQL 15: the same with _15; PgBouncer:
+DATABASE_URL_POOLED and PGBOUNCER_PID; the cluster: KAFKA_BROKERS_3, KAFKA_PID_3_1, ...). KAFKA_PROXIED are listeners that
+send whoever asks there to the addresses KAFKA_PROXIES, where nobody listens: a proxy may.
 DATABASE_URL and KAFKA_BROKERS of the environment are used instead of starting a service (instance main).
 Programs and data lie in .services of the repository (DOORBELL_SERVICES_DIR: elsewhere).
 """
@@ -77,7 +80,7 @@ def _parser():
         if "all" in takes:
             one.add_argument("--all", action="store_true", help="every instance of this folder")
         if "what" in takes:
-            one.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(KINDS))
+            one.add_argument("what", nargs="*", metavar="WHAT", help=", ".join([*KINDS, *GROUPS]))
         if "json" in takes:
             one.add_argument("--json", action="store_true", help="for programs")
     return parser
@@ -90,9 +93,10 @@ def _instance_name(text):
 
 
 def _services(folder, name, kinds):
+    kinds = [kind for asked in kinds for kind in GROUPS.get(asked, [asked])]
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
-        raise Fault(f"unknown service `{unknown[0]}`: it is one of {', '.join(KINDS)}")
+        raise Fault(f"unknown service `{unknown[0]}`: it is one of {', '.join([*KINDS, *GROUPS])}")
     return [KINDS[kind](folder, name) for kind in KINDS if kind in kinds]  # the server before its pooler
 
 

@@ -5,11 +5,11 @@ import re
 from urllib.parse import urlsplit
 
 from .common import Fault, say
-from .kafka import broker_answers
+from .kafka import KafkaNode, broker_answers
 from .postgres import postgres_answers
 
 VARIABLES = {"postgres": "DATABASE_URL", "postgres15": "DATABASE_URL_15", "pgbouncer": "DATABASE_URL_POOLED",
-             "kafka": "KAFKA_BROKERS"}
+             "kafka": "KAFKA_BROKERS", **dict.fromkeys(KafkaNode.cluster, "KAFKA_BROKERS_3")}
 
 
 def given(service):
@@ -26,7 +26,7 @@ def given(service):
 def check(service, value):
     """Says that the caller's service is used, and fails unless it answers. The URL is not shown: it may hold a password."""
     variable = VARIABLES[service.what]
-    kafka = service.what == "kafka"
+    kafka = variable.startswith("KAFKA")
     addresses = _addresses(value if kafka else urlsplit(value).netloc.rpartition("@")[2], 9092 if kafka else 5432)
     shown = ", ".join(f"{host}:{port}" for host, port in addresses)
     if not addresses:

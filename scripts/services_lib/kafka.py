@@ -1,4 +1,4 @@
-"""Apache Kafka as one KRaft node, its libraries fetched by Maven."""
+"""Apache Kafka by KRaft, as one node or as one of three, its libraries fetched by Maven."""
 
 import base64
 import os
@@ -8,7 +8,7 @@ import struct
 import uuid
 from pathlib import Path
 
-from .common import Fault, capture, choose_ports, installed, runs, say
+from .common import Fault, capture, choose_ports, installed, remembered_ports, runs, say
 from .service import Service
 
 VERSION = "4.3.1"
@@ -17,21 +17,24 @@ POM = Path(__file__).with_name("kafka-pom.xml")
 SETTINGS = """\
 # Written by scripts/services at every start.
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+node.id={node}
+controller.quorum.voters={voters}
+# Whoever asks at the listener PROXIED is told the address `proxy`, where a test may put a proxy before `proxied`.
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},PROXIED://127.0.0.1:{proxied}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 log.dirs={data}
 num.partitions=6
 auto.create.topics.enable=true
-# One node cannot hold three copies of its own topics.
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+# As many copies as there are nodes, and acknowledged by all but one of three.
+default.replication.factor={copies}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={copies}
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={in_sync}
 # The first consumer would otherwise wait for 50 partitions, and each one 3 s for company in its group.
 offsets.topic.num.partitions=1
 transaction.state.log.num.partitions=1
@@ -45,7 +48,12 @@ broker.heartbeat.interval.ms=500
 class Kafka(Service):
     what = "kafka"
     title = f"Kafka {VERSION}"
-    port_names = ("kafka", "kafka-controller")
+    port_names = ("kafka", "kafka-controller", "kafka-proxied")
+    node = 1
+    cluster = ("kafka",)  # the services that are its nodes, in the order of their ids
+    memory = "768m"
+    suffix = ""  # of its variables
+    pid_variable = "KAFKA_PID"
 
     def __init__(self, folder, name):
         super().__init__(folder, name)
@@ -66,20 +74,34 @@ class Kafka(Service):
 
     def prepare(self):
         self.home.mkdir(parents=True, exist_ok=True)
-        port, controller = choose_ports(self.services, self.instance, self.port_names)
-        self.settings.write_text(SETTINGS.format(port=port, controller=controller, data=self.data), encoding="utf-8")
+        ports = self._ports()
+        voters = [f"{node}@127.0.0.1:{ports[what + '-controller']}" for node, what in enumerate(self.cluster, 1)]
+        copies = len(self.cluster)
+        own = {name: ports[self.what + ending] for name, ending in
+               (("port", ""), ("controller", "-controller"), ("proxied", "-proxied"), ("proxy", "-proxy"))}
+        self.settings.write_text(SETTINGS.format(node=self.node, voters=",".join(voters), data=self.data, copies=copies,
+                                                 in_sync=(copies + 1) // 2, **own), encoding="utf-8")
         if not (self.data / "meta.properties").exists():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+            # The same for each node, and another one for each instance.
+            instance = uuid.uuid5(uuid.NAMESPACE_URL, str(self.instance))
+            cluster = base64.urlsafe_b64encode(instance.bytes).rstrip(b"=").decode()
             capture([*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}",
                      f"--config={self.settings}"], cwd=self.home)
         return [*self._java(), "kafka.Kafka", self.settings]
+
+    def _ports(self):
+        """Its own, looked at anew; those that the others have, or will have; and the proxy's, which may listen there by now."""
+        known = remembered_ports(self.instance)
+        names = [what + ending for what in self.cluster for ending in ("", "-controller", "-proxied", "-proxy")]
+        choose_ports(self.services, self.instance, [*self.port_names, *(name for name in names if name not in known)])
+        return remembered_ports(self.instance)
 
     def _java(self):
         home = os.environ.get("JAVA_HOME")
         java = Path(home, "bin/java") if home else "java"
         log = ["-Dorg.slf4j.simpleLogger.showDateTime=true",
                "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS"]
-        return [java, "-Xms128m", "-Xmx768m", *log, "-cp", f"{self.libraries}/*"]
+        return [java, "-Xms128m", f"-Xmx{self.memory}", *log, "-cp", f"{self.libraries}/*"]
 
     def launched(self, pid):
         self.pid_file.write_text(str(pid), encoding="utf-8")
@@ -95,7 +117,42 @@ class Kafka(Service):
         return self.pid() is not None and broker_answers("127.0.0.1", self.port)
 
     def variables(self):
-        return {"KAFKA_BROKERS": f"127.0.0.1:{self.port}", "KAFKA_PID": str(self.pid())}
+        ports = remembered_ports(self.instance)
+
+        def addresses(ending):
+            return ",".join(f"127.0.0.1:{ports[what + ending]}" for what in self.cluster)
+
+        found = {f"KAFKA_BROKERS{self.suffix}": addresses(""), self.pid_variable: str(self.pid()),
+                 self.pid_variable.replace("PID", "DATA"): str(self.data)}
+        if f"{self.what}-proxy" in ports:  # a node that an earlier version of this script started has none
+            found |= {f"KAFKA_PROXIED{self.suffix}": addresses("-proxied"), f"KAFKA_PROXIES{self.suffix}": addresses("-proxy")}
+        return found
+
+
+class KafkaNode(Kafka):
+    """One of three nodes of a cluster, each of which may be killed by itself."""
+
+    cluster = ("kafka3-1", "kafka3-2", "kafka3-3")
+    memory = "400m"
+    suffix = "_3"
+
+    def stop(self):
+        """The last node has no quorum left that could let it go in order, and would wait for one."""
+        others = [node(self.services, self.name) for node in NODES if node.what != self.what]
+        if any(other.pid() is not None for other in others):
+            super().stop()
+        else:
+            self.kill()
+
+
+def _node(number):
+    what = KafkaNode.cluster[number - 1]
+    return type(f"KafkaNode{number}", (KafkaNode,), {
+        "what": what, "title": f"Kafka {VERSION}, node {number} of 3", "node": number,
+        "port_names": (what, f"{what}-controller", f"{what}-proxied"), "pid_variable": f"KAFKA_PID_3_{number}"})
+
+
+NODES = [_node(number) for number in (1, 2, 3)]
 
 
 def broker_answers(host, port, limit=3):
