@@ -18,15 +18,24 @@ use crate::samples::{Samples, cells, head, ratios};
 use crate::side::{Running, Side, Start, Who, in_turn};
 use crate::stage::Stage;
 
-/// Between two rows: the outbox is to be idle, with the delete of the row before it done.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// Rows ahead of each block, not counted: connections to partitions' leaders, plans, caches.
 const WARM_UP: i64 = 5;
 
+/// What to measure.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Plan {
+    /// Rows for each side, over all rounds.
+    pub(crate) samples: u32,
+    pub(crate) rounds: u32,
+    /// Rows that Debezium carries first.
+    pub(crate) warm_up: i64,
+    /// Milliseconds from one row's arrival to the next row.
+    pub(crate) gap_ms: u64,
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
-    samples: u32,
+    plan: Plan,
     sides: Vec<Latency>,
     /// Commit to acknowledgement, seen by the bare loop itself.
     bare_to_acknowledgement: figures::Latency,
@@ -47,21 +56,29 @@ pub(crate) type Committed = (i64, Instant);
 pub(crate) async fn measure(
     stage: &mut Stage,
     sides: &[Side],
-    samples: u32,
-    rounds: u32,
-    warm_up: i64,
+    plan: Plan,
 ) -> anyhow::Result<Results> {
+    let Plan {
+        samples, rounds, ..
+    } = plan;
     let mut raw = vec![Samples::default(); sides.len()];
     let mut acknowledged = Samples::default();
     let start = Start {
-        warm_up,
+        warm_up: plan.warm_up,
         note_acknowledgements: true,
     };
     for round in 0..rounds {
         let block = samples / rounds + u32::from(round < samples % rounds);
         for side in in_turn(sides, round) {
             eprintln!("latency {}/{rounds}: {}", round + 1, side.name());
-            let (samples, at_broker) = measure_block(stage, side, block, start).await?;
+            let (samples, at_broker) = measure_block(
+                stage,
+                side,
+                block,
+                start,
+                Duration::from_millis(plan.gap_ms),
+            )
+            .await?;
             acknowledged.extend(at_broker);
             for (_, raw) in sides.iter().zip(&mut raw).filter(|(at, _)| **at == side) {
                 raw.extend(samples.clone());
@@ -69,7 +86,7 @@ pub(crate) async fn measure(
         }
     }
     Ok(Results {
-        samples,
+        plan,
         sides: Latency::of(sides, raw)?,
         bare_to_acknowledgement: acknowledged.latency()?,
         raw_bare_to_acknowledgement_us: acknowledged,
@@ -97,6 +114,7 @@ async fn measure_block(
     side: Side,
     block: u32,
     start: Start,
+    gap: Duration,
 ) -> anyhow::Result<(Samples, Samples)> {
     stage.truncate().await?;
     let topic = stage.new_topic().await?;
@@ -105,7 +123,7 @@ async fn measure_block(
     let (mut rows, mut samples) = (Vec::new(), Samples::default());
     for number in running.warmed + 1..=running.warmed + WARM_UP + i64::from(block) {
         // Time itself is what is wanted here: rows that come alone.
-        sleep(PAUSE).await;
+        sleep(gap).await;
         stage.insert(side, number, number).await?;
         let committed = Instant::now();
         let arrived = consumer.arrival(number).await?;
@@ -172,8 +190,8 @@ impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} rows one by one into an idle outbox, milliseconds from the commit's return\n",
-            self.samples
+            "{} rows one by one, each {} ms after the arrival of the one before; milliseconds from the commit's return\n",
+            self.plan.samples, self.plan.gap_ms
         )?;
         writeln!(f, "| | {} |\n|{}", head(), "---|".repeat(6))?;
         for one in &self.sides {

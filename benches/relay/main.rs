@@ -57,6 +57,9 @@ struct Arguments {
     /// Rows inserted one by one, for each side and all rounds together
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
+    /// Milliseconds from the arrival of such a row to the next: long enough for the relay to be asleep again
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    gap_ms: u64,
     /// Length of a steady stream of rows, for each side in each round
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
@@ -162,6 +165,7 @@ async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Resu
         scale_rows,
         rounds,
         samples,
+        gap_ms,
         seconds,
         peers,
         only,
@@ -187,7 +191,13 @@ async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Resu
     ];
     if wants(Part::Latency) {
         let sides = sides(&[Side::Bare, Side::Relay], &peers);
-        results.latency = Some(latency::measure(stage, &sides, samples, rounds, warm_up).await?);
+        let plan = latency::Plan {
+            samples,
+            rounds,
+            warm_up,
+            gap_ms,
+        };
+        results.latency = Some(latency::measure(stage, &sides, plan).await?);
     }
     if wants(Part::Steady) {
         // The bare loop would lose a row that commits after one with a higher id, and the bench would wait for it.
