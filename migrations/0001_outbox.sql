@@ -135,6 +135,18 @@ END
 $$;
 COMMENT ON FUNCTION doorbell.patient_ddl(text) IS 'Runs DDL without making writers wait for long';
 
+-- A paused outbox keeps its rows: every relay of it fetches no more, until the pause is ended. `doorbell pause` and `doorbell resume` set the flag and ring.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = 'doorbell.outbox'::regclass AND a.attname = 'paused_at') THEN
+        PERFORM doorbell.patient_ddl('ALTER TABLE doorbell.outbox ADD COLUMN paused_at timestamptz, ADD COLUMN paused_by text, '
+            'ADD COLUMN paused_reason text, ADD CONSTRAINT only_a_pause_has_a_reason '
+            'CHECK (paused_at IS NOT NULL OR (paused_by IS NULL AND paused_reason IS NULL))');
+    END IF;
+END
+$$;
+COMMENT ON COLUMN doorbell.outbox.paused_at IS 'since when no row is fetched; NULL: rows flow';
+
 CREATE OR REPLACE FUNCTION doorbell.create_outbox(outbox text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE

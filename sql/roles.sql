@@ -29,5 +29,7 @@ GRANT SELECT ON doorbell.dead TO doorbell_operator;
 GRANT UPDATE ON doorbell.dead TO doorbell_operator;
 GRANT INSERT ON outbox TO doorbell_operator;
 GRANT DELETE ON doorbell.dead TO doorbell_operator;
+-- `doorbell pause` and `doorbell resume`.
+GRANT SELECT, UPDATE (paused_at, paused_by, paused_reason) ON doorbell.outbox TO doorbell_operator;
 
 COMMIT;

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::bench::{self, BenchFlags};
 use super::failure::{Failure, Outcome};
+use super::pause::{self, PauseFlags, ResumeFlags};
 use super::verify::{self, VerifyFlags};
 use super::{dead, emit, migrate, run, status, telemetry};
 use crate::config::{Faults, GlobalFlags, Needs, OutboxFlags, Overrides, Settings};
@@ -34,6 +35,10 @@ enum Command {
     Run(Run),
     /// Say how many rows wait, since when, who leads, and whether the trigger is in place
     Status(Status),
+    /// Let no row leave before `resume`, whichever relays run: what is on its way is finished, writers go on
+    Pause(PauseFlags),
+    /// End a pause
+    Resume(ResumeFlags),
     /// Look after rows that Kafka could not take: list, show, retry, drop
     Dead(Dead),
     /// Insert one event
@@ -169,6 +174,14 @@ fn dispatch(cli: Cli) -> Outcome {
             };
             let settings = settings(global, outbox, Needs { kafka: true }, true)?;
             verify::verify(&settings, &args.flags)
+        }
+        Command::Pause(flags) => {
+            let outbox = OutboxFlags::default();
+            pause::pause(&settings(global, outbox, Command::NO_KAFKA, true)?, flags)
+        }
+        Command::Resume(flags) => {
+            let outbox = OutboxFlags::default();
+            pause::resume(&settings(global, outbox, Command::NO_KAFKA, true)?, &flags)
         }
         Command::Dead(args) => {
             let outbox = OutboxFlags {

@@ -6,6 +6,7 @@ mod dead;
 mod emit;
 mod failure;
 mod migrate;
+mod pause;
 mod run;
 mod status;
 mod telemetry;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::failure::Outcome;
 use crate::config::Settings;
-use crate::postgres::{self, Holder, Server, Session, Status, Table};
+use crate::postgres::{self, Holder, Pause, Server, Session, Status, Table};
 
 /// Says how each configured outbox is.
 pub(super) fn status(settings: &Settings, json: bool) -> Outcome {
@@ -44,6 +44,9 @@ fn print(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
         ""
     };
     writeln!(out, "{}", status.outbox)?;
+    if let Some(pause) = &status.paused {
+        writeln!(out, "  PAUSED   {}", paused(pause))?;
+    }
     writeln!(out, "  backlog  {more}{} rows", status.backlog)?;
     if let Some(seconds) = status.oldest_seconds {
         writeln!(out, "  oldest   {}", age(seconds))?;
@@ -65,6 +68,19 @@ fn print(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
         _ => "",
     };
     writeln!(out, "  trigger  {}{remedy}", status.trigger)
+}
+
+fn paused(pause: &Pause) -> String {
+    let by = pause
+        .by
+        .as_ref()
+        .map_or(String::new(), |by| format!(" by {by}"));
+    let reason = pause
+        .reason
+        .as_ref()
+        .map_or(String::new(), |reason| format!(": {reason}"));
+    let age = age(pause.seconds);
+    format!("for {age}{by}{reason}; no row leaves before `doorbell resume`")
 }
 
 fn leader(status: &Status) -> String {

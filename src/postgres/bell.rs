@@ -6,11 +6,21 @@ use sqlx::Row;
 use tokio::time::timeout;
 
 use super::error::{Error, Result};
+use super::registry::{self, Entry};
 use super::session::Session;
 use super::table::Table;
 
 /// A notification of a session beside us takes less than a millisecond; a server under load may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a ring is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ring {
+    /// Somebody inserted.
+    Rows,
+    /// Somebody paused the outbox, or ended its pause: the registry is to be looked at. There may be rows as well.
+    Flag,
+}
 
 /// Hears the trigger of one outbox.
 pub struct Bell {
@@ -34,7 +44,7 @@ impl Bell {
             .batch(&format!("SELECT pg_catalog.pg_notify('{channel}', '')"))
             .await?;
         match timeout(PATIENCE, session.notified()).await {
-            Ok(heard) => heard?,
+            Ok(heard) => drop(heard?),
             Err(_) => {
                 unlisten(&mut session, listening).await?;
                 return Err(pooler());
@@ -45,8 +55,17 @@ impl Bell {
     }
 
     /// Waits for a ring. Safe to drop while it waits.
-    pub async fn rung(&mut self) -> Result<()> {
-        self.session.notified().await
+    pub async fn rung(&mut self) -> Result<Ring> {
+        // The trigger's payload is empty.
+        Ok(match self.session.notified().await? {
+            true => Ring::Flag,
+            false => Ring::Rows,
+        })
+    }
+
+    /// What the outbox's name stands for now, and whether it is paused.
+    pub async fn entry(&mut self, table: &Table) -> Result<Entry> {
+        registry::entry(&mut self.session, &table.quoted).await
     }
 
     /// Proves that the session is alive: one that only listens would not notice a server that vanished.

@@ -9,6 +9,7 @@
 //! | `dead` | moves refused rows to the dead letters |
 //! | `letters` | dead letters for whoever looks after them: list, show, retry, drop |
 //! | `bell` | the notifications |
+//! | `registry` | whether an outbox is paused, and the table that its name stands for |
 //! | `key` | the lock that tells writers whether to ring |
 //! | `holders` | who holds the locks, for `status` |
 //! | `schema`, `status`, `emit`, `waiting` | what the commands ask |
@@ -26,6 +27,7 @@ mod leader;
 mod letters;
 mod load;
 mod outbox;
+mod registry;
 mod schema;
 mod scratch;
 mod session;
@@ -34,7 +36,7 @@ mod table;
 mod waiting;
 
 pub use activity::{Activity, ServerFacts, Source};
-pub use bell::Bell;
+pub use bell::{Bell, Ring};
 pub use dead::{Convict, Parked};
 pub use emit::{NewEvent, emit};
 pub use error::{Error, Result};
@@ -44,6 +46,7 @@ pub use leader::{Candidate, Deleted, Leader, Sent};
 pub use letters::{Choice, Contents, Letter, Letters};
 pub use load::{Horizon, Writer};
 pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader};
+pub use registry::{Entry, Pause, Switched, pause, resume};
 pub use schema::{migrate, migration};
 pub use scratch::{Ground, Ringing, SCRATCH_PREFIX, Scratch};
 pub use session::{Server, Session};

@@ -4,6 +4,7 @@ use sqlx::postgres::{PgRow, PgValueFormat};
 use sqlx::{Row, ValueRef};
 
 use super::error::{Error, Result};
+use super::registry::{self, Entry};
 use super::session::Session;
 use super::table::Table;
 use crate::event::Event;
@@ -151,16 +152,14 @@ impl Reader {
             .collect()
     }
 
-    /// The oid that the outbox's name stands for now; `None` where the table is gone.
-    pub async fn current_oid(&mut self) -> Result<Option<u32>> {
-        let name = self.table.clone();
-        let row = self
-            .session
-            .one("SELECT pg_catalog.to_regclass($1)::oid::bigint", |q| {
-                q.bind(name)
-            })
-            .await?;
-        Ok(row.try_get::<Option<i64>, _>(0)?.map(|oid| oid as u32))
+    /// What the outbox's name stands for now, and whether it is paused.
+    pub async fn entry(&mut self) -> Result<Entry> {
+        registry::entry(&mut self.session, &self.table).await
+    }
+
+    /// Proves that the session is alive.
+    pub async fn ping(&mut self) -> Result<()> {
+        self.session.ping().await
     }
 
     /// The server's process for this session.

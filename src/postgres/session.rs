@@ -333,15 +333,18 @@ impl Session {
         }
     }
 
-    /// Waits for a notification. Safe to drop while it waits.
+    /// Waits for notifications; whether one of them had a payload. Safe to drop while it waits.
     ///
     /// The library underneath would build a lost connection anew, without its locks; here any loss is an error, and the session is done.
-    pub async fn notified(&mut self) -> Result<()> {
+    pub async fn notified(&mut self) -> Result<bool> {
         match self.inner.try_recv().await {
-            Ok(Some(_)) => {
+            Ok(Some(first)) => {
+                let mut spoken = !first.payload().is_empty();
                 // One look serves all that came together.
-                while self.inner.next_buffered().is_some() {}
-                Ok(())
+                while let Some(next) = self.inner.next_buffered() {
+                    spoken |= !next.payload().is_empty();
+                }
+                Ok(spoken)
             }
             Ok(None) => Err(Error::Lost("the server closed it".into())),
             Err(error) => Err(Error::Lost(error.to_string())),

@@ -5,6 +5,7 @@ use sqlx::Row;
 
 use super::error::Result;
 use super::holders::{BellHolders, Holder, bell_holders, leader_holders};
+use super::registry::{self, Pause};
 use super::session::Session;
 use super::table::{Table, Trigger};
 
@@ -16,6 +17,8 @@ const COUNT_LIMIT: i64 = 1_000_000;
 pub struct Status {
     /// The table, quoted, with its schema.
     pub outbox: String,
+    /// Somebody paused it: nothing is fetched.
+    pub paused: Option<Pause>,
     /// Rows that wait or are on their way.
     pub backlog: i64,
     /// Whether there are more rows than were counted.
@@ -54,6 +57,7 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
     let bell = bell_holders(session, table).await?;
     Ok(Status {
         outbox: quoted.clone(),
+        paused: registry::entry(session, quoted).await?.pause,
         backlog: backlog.min(COUNT_LIMIT),
         backlog_is_more: backlog > COUNT_LIMIT,
         oldest_seconds: oldest.first().map(|row| row.try_get(0)).transpose()?,

@@ -51,7 +51,15 @@ impl Fetcher {
 
     /// Runs until there are to be no more fetches; gives the sessions back.
     pub(crate) async fn run(mut self, mut key: Key) -> (Reader, Key) {
-        if let Err(error) = self.fetch_until_halt(&mut key).await {
+        let mut ended = self.fetch_until_halt(&mut key).await;
+        if ended.is_ok() {
+            // Nobody comes by from here on, so nobody has to ring: what is in flight may take long to be settled.
+            ended = tokio::select! {
+                () = self.scan.shared.abandon.cancelled() => Ok(()),
+                released = key.release() => released,
+            };
+        }
+        if let Err(error) = ended {
             self.scan.shared.end(Ending::Session(error));
         }
         (self.scan.reader, key)

@@ -12,6 +12,7 @@
 //! | `error` | why a relay cannot go on |
 //! | `shared` | what the stages share |
 //! | `refusal` | rows that Kafka can never take |
+//! | `pause` | waits while the outbox is paused |
 //! | `parking` | moves them to the dead letters |
 //! | `position` | where the first stage's reading stands |
 //! | `doze` | when the relay sleeps and when it wakes (pure) |
@@ -30,6 +31,7 @@ mod gaps;
 mod observer;
 mod pace;
 mod parking;
+mod pause;
 mod position;
 mod publisher;
 mod refusal;

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::backoff::Backoff;
 use super::error::RelayError;
+use super::pause::while_paused;
 use super::shared::{Counters, Ending, Memory};
 use super::term::{Outcome, Sessions, Term};
 use crate::config::{Kafka, Outbox, Settings, check_topic};
@@ -126,6 +127,11 @@ impl OutboxRelay {
             mut sessions,
         } = ready;
         loop {
+            let sweep = self.outbox.sweep;
+            if while_paused(&mut sessions, &table, sweep, &self.stop).await? {
+                self.stopped();
+                return Ok(());
+            }
             let Outcome {
                 ending,
                 sessions: left,
@@ -134,17 +140,11 @@ impl OutboxRelay {
             match ending {
                 Ending::Stopped if unsettled > 0 => return Err(RelayError::Unsettled(unsettled)),
                 Ending::Stopped => {
-                    let counters = &self.counters;
-                    info!(
-                        published = counters.published(),
-                        deleted = counters.deleted(),
-                        refused = counters.refused(),
-                        parked = counters.parked(),
-                        swept = counters.swept(),
-                        "stopped"
-                    );
+                    self.stopped();
                     return Ok(());
                 }
+                // The next turn says so and waits.
+                Ending::Paused => {}
                 Ending::Poison { id, reason } => return Err(RelayError::Poison { id, reason }),
                 Ending::Rebatch => self.topics.lock().await.forget(),
                 Ending::Producer(reason) => {
@@ -159,6 +159,19 @@ impl OutboxRelay {
             }
             sessions = left.ok_or_else(|| Error::Lost("one of the relay's own".into()))?;
         }
+    }
+
+    /// Says what was done.
+    fn stopped(&self) {
+        let counters = &self.counters;
+        info!(
+            published = counters.published(),
+            deleted = counters.deleted(),
+            refused = counters.refused(),
+            parked = counters.parked(),
+            swept = counters.swept(),
+            "stopped"
+        );
     }
 
     /// Finds the table and becomes its leader.

@@ -13,7 +13,7 @@ use super::observer::Step;
 use super::position::{LOOK_INTERVAL, LOOK_SHARE, MAX_BYTES, Position, Swept};
 use super::shared::{Counters, Ending, Memory, Shared};
 use super::window::{Room, Ticket};
-use crate::postgres::{Ask, Batch, LOOK_PAGE, Reader, Result, Sent};
+use crate::postgres::{Ask, Batch, Entry, LOOK_PAGE, Reader, Result, Sent};
 
 /// Who may own a gap is asked at most so often: the question touches every partition of the server's lock table.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
@@ -204,9 +204,14 @@ impl Scan {
 
     /// The net under everything: rows that nothing announced, and a table that is no longer the same. `None` when there will be no more fetches.
     pub(super) async fn sweep(&mut self, asleep: bool) -> Result<Option<Catch>> {
-        if self.reader.current_oid().await? != Some(self.oid) {
+        let Entry { oid, pause } = self.reader.entry().await?;
+        if oid != Some(self.oid) {
             info!("the table was dropped or replaced: starting over");
             self.shared.end(Ending::TableChanged);
+            return Ok(None);
+        }
+        if pause.is_some() {
+            self.shared.end(Ending::Paused);
             return Ok(None);
         }
         self.look_below().await?;

@@ -23,6 +23,8 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) enum Ending {
     /// Somebody asked the relay to stop; what was in flight is settled.
     Stopped,
+    /// Somebody paused the outbox; what was in flight is settled.
+    Paused,
     /// Rows are to be sent again with other batches; what was in flight is settled.
     Rebatch,
     /// A row can never be taken, and the policy is to stop; what was in flight is settled.
@@ -47,7 +49,7 @@ impl Ending {
     fn settles(&self) -> bool {
         matches!(
             self,
-            Self::Stopped | Self::Rebatch | Self::Poison { .. } | Self::Session(_)
+            Self::Paused | Self::Stopped | Self::Rebatch | Self::Poison { .. } | Self::Session(_)
         )
     }
 }
@@ -103,11 +105,13 @@ impl Shared {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
-    /// Ends the term. The first reason counts, except that a loss overrides an orderly end.
+    /// Ends the term. The first reason counts, except that a loss overrides an orderly end, and whatever else a pause.
     pub(crate) fn end(&self, ending: Ending) {
         let mut current = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         let settles = ending.settles();
         let is_worse = |current: &Ending| match (current, &ending) {
+            // It is still there after what the other end leads to.
+            (Ending::Paused, _) => true,
             // A lost session leaves less than a lost producer.
             (Ending::Producer(_), Ending::Postgres(_)) => true,
             (current, _) => current.settles() && !settles,

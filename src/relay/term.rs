@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, error, warn};
+use tracing::{Instrument, Span, error, info, warn};
 
 use super::fetcher::{Fetcher, jittered};
 use super::pace::Pace;
@@ -21,7 +21,7 @@ use super::shared::{Counters, Ending, Memory, PING_INTERVAL, Shared};
 use super::window::{Limits, Window};
 use crate::config::Outbox;
 use crate::kafka::{Producer, Reports, Topics};
-use crate::postgres::{Bell, Error, Key, Leader, Reader, Table};
+use crate::postgres::{Bell, Error, Key, Leader, Reader, Ring, Table};
 
 /// When a session is lost, what is in flight may take this long to be settled before a new start: longer only when Kafka is away too.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -177,7 +177,9 @@ impl Term<'_> {
         };
         let mut tasks = JoinSet::new();
         let span = Span::current();
-        tasks.spawn(listen(bell, ring, Arc::clone(shared)).instrument(span.clone()));
+        tasks.spawn(
+            listen(bell, self.table.clone(), ring, Arc::clone(shared)).instrument(span.clone()),
+        );
         tasks.spawn(
             async move {
                 let (reader, key) = fetcher.run(key).await;
@@ -223,7 +225,12 @@ impl Term<'_> {
 }
 
 /// Turns notifications into "look": a number that goes up. A burst of them is one look, and one during a fetch is not forgotten.
-async fn listen(mut bell: Bell, ring: watch::Sender<u64>, shared: Arc<Shared>) -> Done {
+async fn listen(
+    mut bell: Bell,
+    table: Table,
+    ring: watch::Sender<u64>,
+    shared: Arc<Shared>,
+) -> Done {
     loop {
         let heard = tokio::select! {
             () = shared.halt.cancelled() => return Done::Bell(bell),
@@ -233,8 +240,18 @@ async fn listen(mut bell: Bell, ring: watch::Sender<u64>, shared: Arc<Shared>) -
                 Err(error) => Err(error),
             },
         };
-        match heard {
-            Ok(()) => ring.send_modify(|rings| *rings += 1),
+        let paused = match heard {
+            Ok(Ring::Rows) => Ok(false),
+            Ok(Ring::Flag) => bell.entry(&table).await.map(|it| it.pause.is_some()),
+            Err(error) => Err(error),
+        };
+        match paused {
+            Ok(false) => ring.send_modify(|rings| *rings += 1),
+            Ok(true) => {
+                info!("pausing: no new rows, those in flight are finished");
+                shared.end(Ending::Paused);
+                return Done::Bell(bell);
+            }
             Err(error) => {
                 shared.end(Ending::Session(error));
                 return Done::Bell(bell);

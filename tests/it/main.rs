@@ -13,6 +13,7 @@ mod fetch;
 mod gaps;
 mod holders;
 mod outages;
+mod pause;
 mod pooler;
 mod prepared;
 mod record;

@@ -100,6 +100,15 @@ fn the_roles_are_enough_and_each_right_of_the_relay_is_needed() {
     }
     assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
 
+    for command in ["pause", "resume"] {
+        let switch = [command, "--database-url", &url];
+        let right = "UPDATE (paused_at) ON doorbell.outbox";
+        world.sql(&format!("REVOKE {right} FROM {operator}"));
+        refused(&world.doorbell(&switch), 1, &["permission denied"]);
+        world.sql(&format!("GRANT {right} TO {operator}"));
+        assert!(world.doorbell(&switch).status.success(), "{command}");
+    }
+
     for (right, on) in [
         ("SELECT", "outbox"),
         ("UPDATE", "outbox"),
