@@ -18,7 +18,7 @@ test: ## run every test against a real PostgreSQL and a real Kafka
 lint: ## run every check that is not a test: format, clippy, docs, licences, spelling
 	@scripts/lint
 
-bench: ## measure the relay beside a bare loop of the same libraries and beside Debezium (about an hour)
+bench: ## measure the relay beside a bare loop of the same libraries and beside Debezium (about half an hour)
 	@scripts/bench --peers
 
 services: ## start PostgreSQL and Kafka and leave them running
