@@ -1,14 +1,17 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 
 use super::bench::{self, BenchFlags};
 use super::failure::{Failure, Outcome};
 use super::pause::{self, PauseFlags, ResumeFlags};
+use super::telemetry::LogFlags;
 use super::verify::{self, VerifyFlags};
-use super::{dead, emit, migrate, run, status, telemetry};
+use super::{dead, emit, manual, migrate, run, status, terminal};
 use crate::config::{Faults, GlobalFlags, Needs, OutboxFlags, Overrides, Settings};
 
 /// Carries the rows of a PostgreSQL outbox table to Kafka.
@@ -46,6 +49,17 @@ enum Command {
     /// Prove from the topics and the table that no event is missing, doubled or out of order
     #[command(after_long_help = verify::PROVES, after_help = "--help says what this proves, and what it cannot know")]
     Verify(Verify),
+    /// Print completions for a shell: doorbell completions bash > /etc/bash_completion.d/doorbell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page, or write one for each command into a folder
+    Man {
+        /// The folder
+        #[arg(value_hint = ValueHint::DirPath)]
+        folder: Option<PathBuf>,
+    },
     /// Measure on your own database and brokers: what the trigger costs writers, draining, latency, an idle relay
     Bench(BenchFlags),
 }
@@ -72,15 +86,20 @@ struct Run {
     /// Stop when the program that started it has ended, however it did: the benchmarks leave no relay behind
     #[arg(long, hide = true)]
     end_with_parent: bool,
-    /// Log as JSON, one object a line
+    /// The same as --log-format json
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
 #[derive(Debug, Args)]
 struct Status {
     #[command(flatten)]
     outbox: OutboxFlags,
+    /// Say it again and again until it is interrupted: over the last one at a terminal, else in lines [default: every 2s]
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = status::interval)]
+    watch: Option<std::time::Duration>,
     /// Answer as JSON
     #[arg(long)]
     json: bool,
@@ -133,6 +152,7 @@ struct Dead {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    terminal::obey_no_color();
     match dispatch(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
@@ -151,7 +171,7 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Run(args) => {
             let settings = settings(global, args.outbox, Needs { kafka: true }, true)?;
-            telemetry::init(args.json)?;
+            args.log.settle(args.json)?.begin(std::io::stderr);
             if args.end_with_parent {
                 run::end_with_parent()?;
             }
@@ -160,7 +180,10 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Status(args) => status::status(
             &settings(global, args.outbox, Command::NO_KAFKA, true)?,
             args.json,
+            args.watch,
         ),
+        Command::Completions { shell } => manual::completions(Cli::command(), shell),
+        Command::Man { folder } => manual::man(Cli::command(), folder.as_deref()),
         Command::Bench(flags) => {
             let outbox = OutboxFlags::default();
             let settings = settings(global, outbox, Needs { kafka: true }, true)?;
@@ -231,8 +254,6 @@ fn settings(
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -1,6 +1,6 @@
 //! `doorbell emit`.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use anyhow::Context;
 use clap::Args;
@@ -64,10 +64,11 @@ pub(super) fn emit(settings: &Settings, event: EventFlags, json: bool) -> Outcom
         let mut session = Session::open(&server, "emit").await?;
         postgres::emit(&mut session, &outbox.table, &outbox.columns, event).await
     })?;
+    let mut out = std::io::stdout().lock();
     if json {
-        println!("{}", serde_json::json!({ "id": id }));
+        writeln!(out, "{}", serde_json::json!({ "id": id }))?;
     } else {
-        println!("{id}");
+        writeln!(out, "{id}")?;
     }
     Ok(())
 }

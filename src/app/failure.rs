@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use super::terminal::{BAD, styled};
+
 /// A failure and what the program says with its exit code.
 pub(super) enum Failure {
     /// The command failed: exit code 1.
@@ -26,17 +28,21 @@ impl Failure {
             // Whoever reads our output has enough: `doorbell status | head -1`.
             Self::Failed(error) if is_broken_pipe(error) => ExitCode::SUCCESS,
             Self::Failed(error) => {
-                eprintln!("doorbell: {}", one_line(error));
+                say(&one_line(error));
                 ExitCode::FAILURE
             }
             Self::Usage(text) => {
                 for line in text.lines() {
-                    eprintln!("doorbell: {line}");
+                    say(line);
                 }
                 ExitCode::from(2)
             }
         }
     }
+}
+
+fn say(line: &str) {
+    anstream::eprintln!("{} {line}", styled(BAD, "doorbell:"));
 }
 
 /// The error and its causes on one line; a text that repeats the one before is left out.
@@ -56,14 +62,51 @@ fn one_line(error: &anyhow::Error) -> String {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref().map(std::io::Error::kind);
+        // The writer of JSON has an error of its own.
+        io.or_else(|| {
+            cause
+                .downcast_ref()
+                .and_then(serde_json::Error::io_error_kind)
+        })
+    };
     error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        .chain()
+        .any(|cause| kind(cause) == Some(std::io::ErrorKind::BrokenPipe))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_that_has_enough_is_no_failure() {
+        let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let json = serde_json::to_writer(Deaf, &1).expect_err("nobody reads");
+        let errors = [
+            anyhow::Error::from(broken()),
+            anyhow::Error::from(broken()).context("writing"),
+            json.into(),
+        ];
+        for error in errors {
+            assert!(is_broken_pipe(&error), "{error:#}");
+        }
+        let other = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(!is_broken_pipe(&other.into()));
+    }
+
+    struct Deaf;
+
+    impl std::io::Write for Deaf {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn causes_stand_on_one_line_and_are_said_once() {

@@ -1,5 +1,7 @@
 //! `doorbell migrate`.
 
+use std::io::Write;
+
 use anyhow::Context;
 
 use super::failure::Outcome;
@@ -10,7 +12,8 @@ use crate::postgres::{self, Server, Session, Table};
 pub(super) fn migrate(settings: &Settings, dry_run: bool) -> Outcome {
     if dry_run {
         for outbox in &settings.outboxes {
-            print!("{}", postgres::migration(&outbox.table));
+            let sql = postgres::migration(&outbox.table);
+            std::io::stdout().lock().write_all(sql.as_bytes())?;
         }
         return Ok(());
     }
@@ -29,10 +32,11 @@ pub(super) fn migrate(settings: &Settings, dry_run: bool) -> Outcome {
             let table = Table::find(&mut session, &outbox.table, &outbox.columns)
                 .await
                 .with_context(failed)?;
-            println!(
+            writeln!(
+                std::io::stdout(),
                 "{} is an outbox; relay it with `doorbell run`",
                 table.quoted
-            );
+            )?;
         }
         Ok(())
     })

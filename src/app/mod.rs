@@ -5,11 +5,13 @@ mod cli;
 mod dead;
 mod emit;
 mod failure;
+mod manual;
 mod migrate;
 mod pause;
 mod run;
 mod status;
 mod telemetry;
+mod terminal;
 mod verify;
 
 pub use cli::main;

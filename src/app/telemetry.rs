@@ -1,25 +1,141 @@
 //! The log: what a person follows, on standard error.
 
-use std::io::IsTerminal;
+use std::str::FromStr;
 
+use clap::Args;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
-/// Starts the log. `RUST_LOG` chooses what is shown; the default is each change of state and nothing for a single row.
-pub(super) fn init(json: bool) -> anyhow::Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
-            .map_err(|error| anyhow::anyhow!("RUST_LOG cannot be read: {error}"))?,
-        _ => EnvFilter::new("info,librdkafka=off,rdkafka=off,sqlx=warn"),
-    };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    if json {
-        log.json().flatten_event(true).init();
-    } else {
-        let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        log.with_ansi(colours).init();
+use super::failure::Failure;
+use super::terminal;
+
+/// Parts that say nothing of use unless they are asked for.
+const QUIET: &str = "librdkafka=off,rdkafka=off,sqlx=warn";
+/// Each change of state, and nothing for a single row.
+const USUAL: &str = "info";
+
+const LEVEL_VARIABLES: [&str; 2] = ["DOORBELL_LOG", "RUST_LOG"];
+const FORMAT_VARIABLE: &str = "DOORBELL_LOG_FORMAT";
+
+/// Flags of the commands that log.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Log")]
+pub(super) struct LogFlags {
+    /// Log this much: off, error, warn, info, debug or trace; also for a part, as in info,doorbell::relay=debug
+    /// [env: DOORBELL_LOG, else RUST_LOG] [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Log as text or as json, one object a line [env: DOORBELL_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl LogFlags {
+    /// What is asked for, or what is wrong with it.
+    pub(super) fn settle(self, json: bool) -> Result<Log, Failure> {
+        let env = |name: &'static str| {
+            let value = std::env::var(name).ok()?;
+            (!value.trim().is_empty()).then_some((name, value))
+        };
+        let level = self.log.map(|level| ("--log", level));
+        let (origin, level) = level
+            .or_else(|| LEVEL_VARIABLES.into_iter().find_map(env))
+            .unwrap_or(("the default", USUAL.to_owned()));
+        let filter =
+            filter(&level).map_err(|fault| Failure::Usage(format!("{origin}: {fault}")))?;
+        let format = self.log_format.map(|format| ("--log-format", format));
+        let json = match format.or_else(|| env(FORMAT_VARIABLE)) {
+            None => json,
+            Some((_, format)) if format == "json" => true,
+            Some((_, format)) if format == "text" => json,
+            Some((origin, format)) => {
+                return Err(Failure::Usage(format!(
+                    "{origin}: the format {format:?} is unknown; known are text, json"
+                )));
+            }
+        };
+        Ok(Log { filter, json })
     }
-    Ok(())
+}
+
+/// A log that is not begun yet.
+pub(super) struct Log {
+    filter: EnvFilter,
+    json: bool,
+}
+
+impl Log {
+    /// Begins it.
+    pub(super) fn begin<W>(self, writer: W)
+    where
+        W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    {
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(self.filter)
+            .with_writer(writer)
+            .with_target(false);
+        if self.json {
+            log.json().flatten_event(true).init();
+        } else {
+            log.with_ansi(terminal::coloured(&std::io::stderr())).init();
+        }
+    }
+}
+
+/// What the words ask for. To the library a word that is no level is the name of a part, of which everything is shown: a slip would drown the log.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    for directive in text.split(',').map(str::trim) {
+        // Spans and fields have commas of their own.
+        if directive.contains(['[', ']', '{', '}']) {
+            continue;
+        }
+        let (part, level) = match directive.split_once('=') {
+            Some((part, level)) => (Some(part), level),
+            None if directive == "doorbell" || directive.contains("::") => continue,
+            None => (None, directive),
+        };
+        let digits = level.chars().all(|c| c.is_ascii_digit());
+        if part == Some("") || digits || LevelFilter::from_str(level).is_err() {
+            return Err(format!(
+                "{directive:?} is no log level: use off, error, warn, info, debug or trace, or a part with one of them, such as doorbell::relay=debug"
+            ));
+        }
+    }
+    EnvFilter::try_new(format!("{QUIET},{text}"))
+        .map_err(|error| format!("{text:?} cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_parts_are_taken_and_slips_are_refused() {
+        for text in [
+            "info",
+            "WARN",
+            "off",
+            "debug,librdkafka=off",
+            "info,doorbell::relay=trace",
+            "doorbell",
+            "info,[outbox{outbox=a}]=debug",
+        ] {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+        for text in [
+            "inof",
+            "",
+            "info,",
+            "info,sqlx",
+            "sqlx=loud",
+            "7",
+            "=info",
+            "a b",
+        ] {
+            let fault = filter(text).expect_err(text);
+            assert!(fault.contains("is no log level"), "{text}: {fault}");
+            assert_eq!(fault.lines().count(), 1);
+        }
+    }
 }

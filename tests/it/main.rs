@@ -22,5 +22,6 @@ mod replicas;
 mod rights;
 mod stress;
 mod surroundings;
+mod terminal;
 mod verify;
 mod wakeup;

@@ -1,63 +1,35 @@
-//! `doorbell status`.
+//! The status of an outbox as people read it: a block of lines, or one line.
 
-use std::io::Write;
+use std::fmt::Write;
 use std::time::Duration;
 
-use super::failure::Outcome;
-use crate::config::Settings;
-use crate::postgres::{self, Holder, Pause, Server, Session, Status, Table};
-
-/// Says how each configured outbox is.
-pub(super) fn status(settings: &Settings, json: bool) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let all: Vec<Status> = runtime.block_on(async {
-        let server = Server::find(&settings.database.url).await?;
-        let mut session = Session::open(&server, "status").await?;
-        let mut all = Vec::new();
-        for outbox in &settings.outboxes {
-            let table = Table::find(&mut session, &outbox.table, &outbox.columns).await?;
-            all.push(postgres::status(&mut session, &table).await?);
-        }
-        Ok::<_, postgres::Error>(all)
-    })?;
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer(&mut out, &all)?;
-        writeln!(out)?;
-        return Ok(());
-    }
-    for status in &all {
-        print(&mut out, status)?;
-    }
-    Ok(())
-}
+use crate::app::terminal::{BAD, CAREFUL, GOOD, TITLE, styled};
+use crate::postgres::{Holder, Pause, Status};
 
 /// A transaction that is open for longer keeps the relay awake; those of ordinary writers come and go.
 const LONG_OPEN: f64 = 1.0;
 
-fn print(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
-    let more = if status.backlog_is_more {
-        "more than "
-    } else {
-        ""
+/// A block of lines. Colours are in it; whoever writes it leaves them out where they do not belong.
+pub(super) fn block(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        writeln!(text, "  {name:8} {value}").expect("writing into a String cannot fail");
     };
-    writeln!(out, "{}", status.outbox)?;
     if let Some(pause) = &status.paused {
-        writeln!(out, "  PAUSED   {}", paused(pause))?;
+        line("PAUSED", &styled(BAD, paused(pause)));
     }
-    writeln!(out, "  backlog  {more}{} rows", status.backlog)?;
+    line("backlog", &format!("{} rows", backlog(status)));
     if let Some(seconds) = status.oldest_seconds {
-        writeln!(out, "  oldest   {}", age(seconds))?;
+        line("oldest", &age(seconds));
     }
     if let Some(dead @ 1..) = status.dead {
-        writeln!(out, "  dead     {dead} rows; see `doorbell dead list`")?;
+        let dead = format!("{dead} rows; see `doorbell dead list`");
+        line("dead", &styled(CAREFUL, dead));
     }
-    writeln!(out, "  leader   {}", leader(status))?;
-    writeln!(out, "  standbys {}", status.standbys.len())?;
-    for line in bell(status) {
-        writeln!(out, "  bell     {line}")?;
+    line("leader", &leader(status));
+    line("standbys", &status.standbys.len().to_string());
+    for bell in bell(status) {
+        line("bell", &bell);
     }
     let remedy = match status.trigger {
         "missing" => ": rows wait for the sweep; run `doorbell migrate`",
@@ -67,7 +39,48 @@ fn print(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
         "disabled" => ": rows wait for the sweep; ALTER TABLE ... ENABLE TRIGGER doorbell_ring",
         _ => "",
     };
-    writeln!(out, "  trigger  {}{remedy}", status.trigger)
+    let style = if remedy.is_empty() { GOOD } else { CAREFUL };
+    let trigger = format!("{}{remedy}", status.trigger);
+    line("trigger", &styled(style, trigger));
+    format!("{}\n{text}", styled(TITLE, &status.outbox))
+}
+
+/// Everything that changes, on one line.
+pub(super) fn line(status: &Status) -> String {
+    let or = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
+    let leader = match &status.leader {
+        None => "none",
+        Some(holder) if holder.is_doorbell => &holder.application,
+        Some(_) => "a stranger",
+    };
+    let bell = match &status.bell.held_by {
+        Some(holder) if holder.is_doorbell => "asleep",
+        Some(_) => "taken",
+        None if status.leader.is_some() && status.paused.is_none() => "awake",
+        None => "-",
+    };
+    let mut line = format!(
+        "{} backlog={} oldest={} dead={} leader={leader:?} standbys={} bell={bell} trigger={:?}",
+        status.outbox,
+        backlog(status).replace(' ', "-"),
+        or(status.oldest_seconds.map(age)).replace(' ', ""),
+        or(status.dead.map(|dead| dead.to_string())),
+        status.standbys.len(),
+        status.trigger,
+    );
+    if status.paused.is_some() {
+        line += &format!(" {}", styled(BAD, "PAUSED"));
+    }
+    line
+}
+
+fn backlog(status: &Status) -> String {
+    let more = if status.backlog_is_more {
+        "more than "
+    } else {
+        ""
+    };
+    format!("{more}{}", status.backlog)
 }
 
 fn paused(pause: &Pause) -> String {
@@ -85,14 +98,17 @@ fn paused(pause: &Pause) -> String {
 
 fn leader(status: &Status) -> String {
     match &status.leader {
-        None => "none: no relay runs for this outbox".into(),
+        None => styled(BAD, "none: no relay runs for this outbox"),
         Some(holder) if holder.is_doorbell => {
             format!("{} ({})", holder.application, origin(holder))
         }
-        Some(holder) => format!(
-            "its lock is taken by {}, which is no relay: nothing is delivered until that ends; {}",
-            described(holder),
-            remedy(holder)
+        Some(holder) => styled(
+            BAD,
+            format!(
+                "its lock is taken by {}, which is no relay: nothing is delivered until that ends; {}",
+                described(holder),
+                remedy(holder)
+            ),
         ),
     }
 }
@@ -101,13 +117,16 @@ fn leader(status: &Status) -> String {
 fn bell(status: &Status) -> Vec<String> {
     let mut lines = Vec::new();
     match &status.bell.held_by {
-        Some(holder) if holder.is_doorbell => lines.push("asleep: writers ring".to_owned()),
-        Some(holder) => lines.push(format!(
+        Some(holder) if holder.is_doorbell => lines.push(styled(GOOD, "asleep: writers ring")),
+        Some(holder) => lines.push(styled(CAREFUL, format!(
             "its key is taken by {}, which is no relay: writers ring at each commit and the relay cannot sleep, but rows flow; {}",
             described(holder),
             remedy(holder)
-        )),
-        None if status.leader.is_some() => lines.push("awake: writers are silent".to_owned()),
+        ))),
+        None if status.paused.is_some() => {}
+        None if status.leader.is_some() => {
+            lines.push(styled(GOOD, "awake: writers are silent"));
+        }
         None => {}
     }
     if let Some(oldest) = &status.bell.oldest_silent_writer
@@ -119,10 +138,10 @@ fn bell(status: &Status) -> Vec<String> {
             0 => String::new(),
             others => format!(" (and {others} more)"),
         };
-        lines.push(format!(
+        lines.push(styled(CAREFUL, format!(
             "a transaction that was silent is open{others}: {}; the relay cannot sleep before it has ended",
             described(oldest)
-        ));
+        )));
     }
     lines
 }
@@ -170,7 +189,7 @@ fn remedy(holder: &Holder) -> String {
     }
 }
 
-pub(super) fn age(seconds: f64) -> String {
+pub(in crate::app) fn age(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds.max(0.0).trunc()).unwrap_or(Duration::MAX);
     humantime::format_duration(whole).to_string()
 }

@@ -1,0 +1,196 @@
+//! What the commands look like from a pipe, with colours, and at a terminal.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Relay, World, create_topic, doorbell, refused};
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+/// Runs it with variables.
+fn with(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = doorbell(world, arguments);
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "DOORBELL_LOG"] {
+        command.env_remove(name);
+    }
+    command.envs(variables.iter().copied());
+    command.stdin(Stdio::null()).output().expect("it runs")
+}
+
+#[test]
+fn colours_are_for_terminals_or_who_forces_them_and_never_with_no_color() {
+    let world = World::new("colour");
+    let plain = text(&with(&world, &["status"], &[]));
+    assert!(!plain.contains('\x1b'), "{plain}");
+    let forced = text(&with(&world, &["status"], &[("CLICOLOR_FORCE", "1")]));
+    assert!(forced.contains("\x1b[31m") && forced.contains("none: no relay"));
+    let both = [("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")];
+    assert_eq!(text(&with(&world, &["status"], &both)), plain);
+    let error = with(&world, &["status", "--table", "absent"], &both[..1]);
+    assert!(String::from_utf8_lossy(&error.stderr).contains("\x1b[31m"));
+    let error = with(&world, &["status", "--table", "absent"], &both);
+    assert!(!String::from_utf8_lossy(&error.stderr).contains('\x1b'));
+}
+
+#[test]
+fn status_that_watches_says_a_line_a_turn_and_ends_when_nobody_reads() {
+    let mut world = World::new("watch");
+    create_topic(&world, &world.topic, 1, &[]);
+    let watch = |flags: &[&str]| {
+        let arguments = [&["status", "--watch", "100ms"], flags].concat();
+        let mut child = doorbell(&world, &arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        (child, out.lines().map(|line| line.expect("a line")))
+    };
+    let (mut child, mut lines) = watch(&[]);
+    let (mut json_child, mut objects) = watch(&["--json"]);
+    let first = lines.next().expect("a turn");
+    assert!(
+        first.contains("public.outbox backlog=0 ") && first.contains("leader=\"none\""),
+        "{first}"
+    );
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('x', 'x')");
+    // Each turn is a line: it comes to the one that has the row.
+    lines
+        .find(|line| line.contains("backlog=1 "))
+        .expect("a turn");
+    let seen = objects.find(|line| {
+        let status: Value = serde_json::from_str(line).expect("JSON");
+        status[0]["backlog"] == 1
+    });
+    seen.expect("a turn");
+    // A lost session is no end.
+    world.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '% status %'");
+    let relay = Relay::leading(&world, &[]);
+    lines
+        .find(|line| line.contains("backlog=0 ") && line.contains("leader=\"doorbell"))
+        .expect("a turn");
+    drop((lines, objects));
+    assert!(child.wait().expect("an end").success());
+    assert!(json_child.wait().expect("an end").success());
+    assert!(relay.stop().success());
+    refused_by_usage(&world.doorbell(&["status", "--watch", "1ms"]), "100ms");
+}
+
+#[track_caller]
+fn refused_by_usage(output: &Output, words: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(words), "{stderr}");
+}
+
+#[test]
+fn an_unknown_log_level_is_refused_before_anything_is_opened() {
+    let world = World::new("loglevel");
+    let away = ["--database-url", "postgres://u@127.0.0.1:1/x"];
+    let run = |flags: &[&str], variables: &[(&str, &str)]| {
+        let start = ["run", "--start-timeout", "1s"];
+        with(&world, &[&start, &away[..], flags].concat(), variables)
+    };
+    refused(
+        &run(&["--log", "inof"], &[]),
+        2,
+        &["--log: \"inof\" is no log level: use off"],
+    );
+    refused(
+        &run(&[], &[("RUST_LOG", "info,sqlx=loud")]),
+        2,
+        &["RUST_LOG: \"sqlx=loud\""],
+    );
+    refused(
+        &run(&[], &[("DOORBELL_LOG", "7")]),
+        2,
+        &["DOORBELL_LOG: \"7\""],
+    );
+    refused(
+        &run(&["--log-format", "xml"], &[]),
+        2,
+        &["--log-format", "xml", "text, json"],
+    );
+    // A flag wins over the environment, and both over what is left of it.
+    let variables = [
+        ("DOORBELL_LOG", "warn"),
+        ("RUST_LOG", "nonsense"),
+        ("DOORBELL_LOG_FORMAT", "json"),
+    ];
+    refused(&run(&[], &variables), 1, &["cannot be reached"]);
+    let run = run(&["--log", "off", "--log-format", "text"], &variables);
+    refused(&run, 1, &["cannot be reached"]);
+}
+
+#[test]
+fn the_log_may_be_one_json_object_a_line() {
+    let world = World::new("logjson");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, &["--log-format", "json"]);
+    relay.await_log("\"message\":\"leading\"");
+    for line in relay.log() {
+        let object: Value = serde_json::from_str(&line).expect("JSON");
+        assert!(object["level"].is_string(), "{line}");
+    }
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_same_definitions() {
+    let world = World::new("manual");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&world.doorbell(&["completions", shell]));
+        for word in ["migrate", "in-flight-rows", "pause"] {
+            assert!(script.contains(word), "{word} for {shell}");
+        }
+    }
+    let script = text(&world.doorbell(&["completions", "bash"]));
+    let mut bash = Command::new("bash");
+    bash.arg("-c").arg(format!(
+        "{script}\nCOMP_WORDS=(doorbell pau); COMP_CWORD=1; _doorbell doorbell pau doorbell; echo \"${{COMPREPLY[*]}}\""
+    ));
+    assert_eq!(text(&bash.output().expect("bash")), "pause\n");
+
+    let page = text(&world.doorbell(&["man"]));
+    assert!(page.contains(".TH doorbell 1") && page.contains("Relay rows until a signal comes"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = folder.path().join("man1");
+    let path = pages.to_str().expect("a path");
+    assert!(world.doorbell(&["man", path]).status.success());
+    for page in ["doorbell.1", "doorbell-run.1", "doorbell-dead-retry.1"] {
+        let page = std::fs::read_to_string(pages.join(page)).expect(page);
+        assert!(page.contains(".SH OPTIONS"), "{page}");
+    }
+    std::fs::write(folder.path().join("file"), "").expect("a file");
+    let inside = folder.path().join("file").join("man1");
+    let output = world.doorbell(&["man", inside.to_str().expect("a path")]);
+    refused(&output, 1, &["failed to make the folder"]);
+}
+
+#[test]
+fn who_reads_no_further_is_no_failure() {
+    let world = World::new("pipe");
+    for arguments in [
+        &["completions", "zsh"][..],
+        &["man"],
+        &["migrate", "--dry-run"],
+        &["status", "--json"],
+        &["--help"],
+    ] {
+        let mut child = doorbell(&world, arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        let mut pipe = child.stderr.take().expect("a pipe");
+        pipe.read_to_string(&mut stderr).expect("text");
+        assert!(child.wait().expect("an end").success(), "{arguments:?}");
+        assert_eq!(stderr, "", "{arguments:?}");
+    }
+}
