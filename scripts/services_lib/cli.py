@@ -15,22 +15,23 @@ from .debezium import Debezium
 from .given import VARIABLES, check, given
 from .kafka import NODES, Kafka, KafkaNode
 from .pgbouncer import PgBouncer
-from .postgres import Postgres, Postgres15
+from .postgres import Postgres, Postgres15, Standby
 
-KINDS = {kind.what: kind for kind in (Postgres, Postgres15, PgBouncer, Kafka, *NODES)}
+KINDS = {kind.what: kind for kind in (Postgres, Standby, Postgres15, PgBouncer, Kafka, *NODES)}
 GROUPS = {"kafka3": list(KafkaNode.cluster)}
 DEFAULT = ["postgres", "kafka"]
+PAIR = [Postgres.what, Standby.what]
 
 EPILOG = """\
-WHAT is any of: postgres (18), postgres15, pgbouncer (in transaction mode, before the instance's postgres), kafka,
-kafka3 (a cluster of the nodes kafka3-1, kafka3-2 and kafka3-3, each of which may be named by itself); none given: postgres
-and kafka.
+WHAT is any of: postgres (18), standby (a copy that follows the instance's postgres), postgres15, pgbouncer (in
+transaction mode, before the instance's postgres), kafka, kafka3 (a cluster of the nodes kafka3-1, kafka3-2 and kafka3-3,
+each of which may be named by itself); none given: postgres and kafka.
 `fetch` also takes debezium, which nothing here starts: the benchmark does, by the KEY=VALUE lines that it prints.
 NAME is an instance with data and ports of its own (default: main).
 `start` and `env` print KEY=VALUE lines on stdout: DATABASE_URL, KAFKA_BROKERS and, for what this script runs itself,
-POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID, KAFKA_PID and KAFKA_DATA (PostgreSQL 15: the same with _15; PgBouncer:
-DATABASE_URL_POOLED and PGBOUNCER_PID; the cluster: KAFKA_BROKERS_3, KAFKA_PID_3_1, ...). KAFKA_PROXIED are listeners that
-send whoever asks there to the addresses KAFKA_PROXIES, where nobody listens: a proxy may.
+POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID, KAFKA_PID and KAFKA_DATA (PostgreSQL 15: the same with _15; a standby: with
+_STANDBY; PgBouncer: DATABASE_URL_POOLED and PGBOUNCER_PID; the cluster: KAFKA_BROKERS_3, KAFKA_PID_3_1, ...).
+KAFKA_PROXIED are listeners that send whoever asks there to the addresses KAFKA_PROXIES, where nobody listens: a proxy may.
 DATABASE_URL and KAFKA_BROKERS of the environment are used instead of starting a service (instance main).
 Programs and data lie in .services of the repository (DOORBELL_SERVICES_DIR: elsewhere).
 """
@@ -69,6 +70,8 @@ def _parser():
         ("start", "start what does not run, wait until it answers", "name what"),
         ("stop", "stop cleanly, keep the data", "name what all"),
         ("kill", "end by SIGKILL, keep the data", "name what all"),
+        ("promote", "make a standby the primary (default: standby); the former one should have been killed", "name pair"),
+        ("rejoin", "make a stopped server anew as the standby of the other (default: postgres), and start it", "name pair"),
         ("remove", "stop, and delete the instance's data", "name all"),
         ("status", "what runs, and where", "json"),
         ("env", "print the variables of what runs", "name"),
@@ -81,6 +84,8 @@ def _parser():
             one.add_argument("--all", action="store_true", help="every instance of this folder")
         if "what" in takes:
             one.add_argument("what", nargs="*", metavar="WHAT", help=", ".join([*KINDS, *GROUPS]))
+        if "pair" in takes:
+            one.add_argument("what", nargs="?", choices=PAIR, default=PAIR[verb == "promote"], help="which of the two")
         if "json" in takes:
             one.add_argument("--json", action="store_true", help="for programs")
     return parser
@@ -167,6 +172,21 @@ def do_kill(folder, options, _command):
         with locked(folder, name):
             for service in _services(folder, name, options.what or KINDS):
                 service.kill()
+
+
+def do_promote(folder, options, _command):
+    with locked(folder, options.name):
+        [server] = _services(folder, options.name, [options.what])
+        server.promote()
+        _print(server.variables())
+
+
+def do_rejoin(folder, options, _command):
+    with locked(folder, options.name):
+        [server] = _services(folder, options.name, [options.what])
+        server.rejoin()
+        server.start()()
+        _print(server.variables())
 
 
 def do_remove(folder, options, _command):

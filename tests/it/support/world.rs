@@ -81,6 +81,12 @@ impl World {
         );
     }
 
+    /// The address of the world's database at another server.
+    pub(crate) fn database_at(&self, server_url: &str) -> String {
+        let (server, _) = server_url.rsplit_once('/').expect("a URL with a database");
+        format!("{server}/{}", self.name)
+    }
+
     /// One more session.
     pub(crate) fn connect(&self) -> PgConnection {
         self.connect_to(&self.database_url)
