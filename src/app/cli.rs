@@ -11,7 +11,7 @@ use super::failure::{Failure, Outcome};
 use super::pause::{self, PauseFlags, ResumeFlags};
 use super::telemetry::LogFlags;
 use super::verify::{self, VerifyFlags};
-use super::{dead, emit, manual, migrate, run, status, terminal};
+use super::{config, dead, emit, manual, migrate, run, status, terminal};
 use crate::config::{Faults, GlobalFlags, Needs, OutboxFlags, Overrides, Settings};
 
 /// Carries the rows of a PostgreSQL outbox table to Kafka.
@@ -49,6 +49,8 @@ enum Command {
     /// Prove from the topics and the table that no event is missing, doubled or out of order
     #[command(after_long_help = verify::PROVES, after_help = "--help says what this proves, and what it cannot know")]
     Verify(Verify),
+    /// Print what is in force and where each value came from, as a file that says the same; secrets are hidden
+    Config(Config),
     /// Print completions for a shell: doorbell completions bash > /etc/bash_completion.d/doorbell
     Completions {
         /// The shell
@@ -100,6 +102,15 @@ struct Status {
     /// Say it again and again until it is interrupted: over the last one at a terminal, else in lines [default: every 2s]
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = status::interval)]
     watch: Option<std::time::Duration>,
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Config {
+    #[command(flatten)]
+    outbox: OutboxFlags,
     /// Answer as JSON
     #[arg(long)]
     json: bool,
@@ -182,6 +193,10 @@ fn dispatch(cli: Cli) -> Outcome {
             args.json,
             args.watch,
         ),
+        Command::Config(args) => {
+            let outbox = args.outbox;
+            config::config(Overrides { global, outbox }, args.json)
+        }
         Command::Completions { shell } => manual::completions(Cli::command(), shell),
         Command::Man { folder } => manual::man(Cli::command(), folder.as_deref()),
         Command::Bench(flags) => {

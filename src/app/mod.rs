@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod cli;
+mod config;
 mod dead;
 mod emit;
 mod failure;

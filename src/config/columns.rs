@@ -66,6 +66,20 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 impl Columns {
+    /// The column that `key`, one of [`KEYS`], stands for.
+    pub(super) fn name(&self, key: &str) -> Option<&str> {
+        Some(match key {
+            "id" => &self.id,
+            "type" => &self.event_type,
+            "payload" => &self.payload,
+            "created_at" => &self.created_at,
+            "key" => self.key.name(),
+            "topic" => self.topic.name(),
+            "headers" => self.headers.name(),
+            _ => return None,
+        })
+    }
+
     /// Maps the column that `key`, one of [`KEYS`], stands for. Another key changes nothing.
     pub(super) fn map(&mut self, key: &str, column: String) -> Result<(), String> {
         check_name(&column)?;

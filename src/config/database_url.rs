@@ -93,6 +93,26 @@ impl DatabaseUrl {
         format!("postgres://{login}{hosts}/{}{parameters}", self.database).into()
     }
 
+    /// The whole of it, with `hidden` where it has a password.
+    pub(super) fn without_secrets(&self, hidden: &str) -> String {
+        let login = match self.login.expose_secret().split_once(':') {
+            Some((user, _)) => format!("{user}:{hidden}"),
+            None => self.login.expose_secret().to_owned(),
+        };
+        let shown = |pair: &str| match pair.split_once('=') {
+            // `options` may set anything, also what is secret.
+            Some((key @ ("password" | "options"), _)) => format!("{key}={hidden}"),
+            _ => pair.to_owned(),
+        };
+        let parameters = self.parameters.expose_secret().split('&').map(shown);
+        let shown = Self {
+            login: login.into(),
+            parameters: parameters.collect::<Vec<_>>().join("&").into(),
+            ..self.clone()
+        };
+        shown.text().expose_secret().to_owned()
+    }
+
     /// `user@host1:5432,host2:5433/database`: what may be logged.
     pub fn shown(&self) -> String {
         let login = self.login.expose_secret();

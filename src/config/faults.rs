@@ -74,6 +74,12 @@ impl Faults {
         self.list.push(fault);
     }
 
+    /// Only those of values that were given somewhere: what is missing is none of them.
+    pub(super) fn given_only(mut self) -> Self {
+        self.list.retain(|fault| fault.origin.is_some());
+        self
+    }
+
     /// `value`, unless something was wrong.
     pub(super) fn or<T>(mut self, value: Option<T>) -> Result<T, Self> {
         self.list.sort();

@@ -64,18 +64,28 @@ impl Settings {
         env: &dyn Fn(&str) -> Option<String>,
         needs: Needs,
     ) -> Result<Self, Faults> {
-        let env = |name: &str| env(name).filter(|value| !value.trim().is_empty());
         let mut faults = Faults::default();
-        let mut layer = match config_file(&overrides.global, &env) {
-            Some(config) => read_file(&config, &mut faults),
-            None => Layer::default(),
-        };
-        layer.lay_environment(&env);
-        layer.lay_global_flags(overrides.global);
-        layer.lay_outbox_flags(overrides.outbox, &mut faults);
+        let layer = merged(overrides, env, &mut faults);
         let settings = settle::settle(layer, needs, &mut faults);
         faults.or(settings)
     }
+}
+
+/// The layers laid over each other.
+pub(super) fn merged(
+    overrides: Overrides,
+    env: &dyn Fn(&str) -> Option<String>,
+    faults: &mut Faults,
+) -> Layer {
+    let env = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+    let mut layer = match config_file(&overrides.global, &env) {
+        Some(config) => read_file(&config, faults),
+        None => Layer::default(),
+    };
+    layer.lay_environment(&env);
+    layer.lay_global_flags(overrides.global);
+    layer.lay_outbox_flags(overrides.outbox, faults);
+    layer
 }
 
 fn config_file(

@@ -10,6 +10,7 @@
 //! - `file`: the TOML file as a layer, each value with its line
 //! - `layers`: what one layer is, and [`Settings::load`]
 //! - `settle`: the merged texts become settings
+//! - `in_force`: what is in force, with its origin and without its secrets
 //! - `properties`: what `[kafka.properties]` may not touch
 //! - `values`: durations, sizes and counts as people write them
 //! - `faults`: what was wrong, where, and what to do
@@ -20,6 +21,7 @@ mod database_url;
 mod faults;
 mod file;
 mod flags;
+mod in_force;
 mod layers;
 mod properties;
 mod reserved;
@@ -36,6 +38,7 @@ pub use columns::{Columns, Optional};
 pub use database_url::DatabaseUrl;
 pub use faults::{Fault, Faults, Origin};
 pub use flags::{GlobalFlags, OutboxFlags, Overrides};
+pub use in_force::{InForce, InForceValue, Section, Shown};
 pub use layers::Needs;
 pub use route::{Route, TopicFault, check_topic};
 pub use settings::{Database, Kafka, Outbox, Poison, Settings, defaults};

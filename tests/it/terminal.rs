@@ -194,3 +194,45 @@ fn who_reads_no_further_is_no_failure() {
         assert_eq!(stderr, "", "{arguments:?}");
     }
 }
+
+#[test]
+fn config_says_what_is_in_force_and_can_be_read_back() {
+    let world = World::new("config");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("doorbell.toml");
+    let path = file.to_str().expect("a path");
+    std::fs::write(&file, "[[outbox]]\nsweep = \"5s\"\n").expect("a file");
+    let arguments = ["config", "--config", path, "--topic", "there"];
+    let shown = text(&world.doorbell(&arguments));
+    for (key, origin) in [
+        ("url = \"postgres://", "# environment DATABASE_URL"),
+        ("sweep = \"5s\"", &format!("# {path}:2")),
+        ("topic = \"there\"", "# --topic"),
+        ("poison = \"park\"", "# default"),
+    ] {
+        let line = shown.lines().find(|line| line.starts_with(key));
+        assert!(
+            line.is_some_and(|it| it.ends_with(origin)),
+            "{key}: {shown}"
+        );
+    }
+    let json = text(&world.doorbell(&[&arguments[..], &["--json"]].concat()));
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let sweep = json
+        .as_array()
+        .and_then(|all| all.iter().find(|it| it["key"] == "outbox[0].sweep"));
+    assert_eq!(sweep.expect("a sweep")["value"], "5s");
+    let again = folder.path().join("again.toml");
+    std::fs::write(&again, shown.as_bytes()).expect("a file");
+    let again = text(&world.doorbell(&["config", "--config", again.to_str().expect("a path")]));
+    let values = |text: &str| -> Vec<String> {
+        let value = |line: &str| line.split("  #").next().map(|it| it.trim_end().to_owned());
+        text.lines().filter_map(value).collect()
+    };
+    assert_eq!(values(&again), values(&shown));
+    refused(
+        &world.doorbell(&["config", "--sweep", "soon"]),
+        2,
+        &["--sweep"],
+    );
+}

@@ -8,6 +8,7 @@ use super::*;
 
 mod damage;
 mod faults;
+mod in_force;
 mod layers;
 
 const KAFKA: Needs = Needs { kafka: true };

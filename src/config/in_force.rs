@@ -1,0 +1,272 @@
+//! What is in force and where it came from, in the form of the file: it can be read back.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::faults::{Faults, Origin};
+use super::flags::Overrides;
+use super::layers::{Given, Layer, Needs, OutboxLayer, merged};
+use super::settings::defaults;
+use super::{Columns, DatabaseUrl, Outbox, columns, settle};
+
+/// What stands where a secret would.
+const HIDDEN: &str = "***";
+
+const COLUMNS: &str = "[outbox.columns]";
+
+/// Everything that is configured, each value with its origin and without its secrets.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// The sections, in the order of a file.
+    pub sections: Vec<Section>,
+}
+
+/// A section of the file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Its head, as in `[[outbox]]`.
+    pub head: &'static str,
+    /// Which outbox it is about, counted from 0.
+    pub outbox: Option<usize>,
+    /// Its keys.
+    pub values: Vec<InForceValue>,
+}
+
+/// A key and its value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InForceValue {
+    /// The key, as in the file.
+    pub key: String,
+    /// The value; `None` where none is given and there is no default.
+    pub value: Option<Shown>,
+    /// Where it was given; `None` for a default.
+    pub origin: Option<Origin>,
+}
+
+/// A value as it may be shown.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// In quotes.
+    Text(String),
+    /// Without.
+    Number(u64),
+}
+
+impl InForce {
+    /// Reads the same layers as [`super::Settings::load`]. Nothing is required: what is not given is shown as such.
+    ///
+    /// # Errors
+    /// Everything that is wrong with what is given, at once.
+    pub fn load(
+        overrides: Overrides,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let layer = merged(overrides, env, &mut faults);
+        let in_force = Self::of(&layer);
+        settle::settle(layer, Needs { kafka: false }, &mut faults);
+        faults.given_only().or(Some(in_force))
+    }
+
+    // Each field is named, so that a new one cannot be forgotten here.
+    fn of(layer: &Layer) -> Self {
+        let Layer {
+            database_url,
+            kafka_brokers,
+            stop_timeout,
+            properties,
+            outboxes,
+            torn: _,
+        } = layer;
+        let stop = humantime::format_duration(defaults::STOP_TIMEOUT).to_string();
+        let properties = properties.iter().map(|(name, given)| {
+            let shown = match is_secret(name) {
+                true => HIDDEN,
+                false => given.value.expose_secret(),
+            };
+            // A dot in a name would be a table in a table.
+            let key = quoted(name);
+            InForceValue::given(&key, Shown::Text(shown.into()), &given.origin)
+        });
+        let mut sections = vec![
+            Section::new("[database]", vec![url(database_url.as_ref())]),
+            Section::new(
+                "[kafka]",
+                vec![text("brokers", kafka_brokers.as_ref(), None)],
+            ),
+            Section::new("[kafka.properties]", properties.collect()),
+            Section::new(
+                "[relay]",
+                vec![text("stop_timeout", stop_timeout.as_ref(), Some(stop))],
+            ),
+        ];
+        for (index, outbox) in outboxes.iter().enumerate() {
+            sections.extend(of_outbox(outbox, index));
+        }
+        Self { sections }
+    }
+}
+
+fn of_outbox(layer: &OutboxLayer, index: usize) -> [Section; 2] {
+    let OutboxLayer {
+        origin: _,
+        table,
+        topic,
+        sweep,
+        poison,
+        in_flight_rows,
+        in_flight_bytes,
+        columns: mapped,
+    } = layer;
+    let usual = Outbox::default();
+    let usual_sweep = humantime::format_duration(usual.sweep).to_string();
+    let usual_bytes = format!("{}MiB", usual.in_flight_bytes >> 20);
+    let values = vec![
+        text("table", table.as_ref(), Some(usual.table.to_string())),
+        text("topic", topic.as_ref(), Some(usual.topic.to_string())),
+        text("sweep", sweep.as_ref(), Some(usual_sweep)),
+        text("poison", poison.as_ref(), Some("park".into())),
+        number(
+            "in_flight_rows",
+            in_flight_rows.as_ref(),
+            usual.in_flight_rows.to_string(),
+        ),
+        number("in_flight_bytes", in_flight_bytes.as_ref(), usual_bytes),
+    ];
+    let usual = Columns::default();
+    let column = |key: &&str| {
+        let name = usual.name(key).map(str::to_owned);
+        text(key, mapped.get(*key), name)
+    };
+    let columns = columns::KEYS.iter().map(column).collect();
+    let section = |head, values| Section {
+        outbox: Some(index),
+        ..Section::new(head, values)
+    };
+    [section("[[outbox]]", values), section(COLUMNS, columns)]
+}
+
+impl Section {
+    fn new(head: &'static str, values: Vec<InForceValue>) -> Self {
+        Self {
+            head,
+            outbox: None,
+            values,
+        }
+    }
+
+    /// Where a value stands, in one word: `database.url`, `outbox[0].sweep`.
+    pub fn path(&self, value: &InForceValue) -> String {
+        let head = self.head.trim_matches(['[', ']']);
+        match self.outbox {
+            Some(index) => {
+                let head = head.replacen("outbox", &format!("outbox[{index}]"), 1);
+                format!("{head}.{}", value.key)
+            }
+            None => format!("{head}.{}", value.key),
+        }
+    }
+}
+
+impl InForceValue {
+    fn given(key: &str, value: Shown, origin: &Origin) -> Self {
+        Self {
+            key: key.to_owned(),
+            value: Some(value),
+            origin: Some(origin.clone()),
+        }
+    }
+
+    /// Where it came from, in words.
+    pub fn from(&self) -> String {
+        match (&self.origin, &self.value) {
+            (Some(origin), _) => origin.to_string(),
+            (None, Some(_)) => "default".into(),
+            (None, None) => "not given".into(),
+        }
+    }
+}
+
+fn text(key: &str, given: Option<&Given>, usual: Option<String>) -> InForceValue {
+    match given {
+        Some(given) => InForceValue::given(key, Shown::Text(given.value.clone()), &given.origin),
+        None => InForceValue {
+            key: key.to_owned(),
+            value: usual.map(Shown::Text),
+            origin: None,
+        },
+    }
+}
+
+/// A number, or a text with a unit or a word.
+fn number(key: &str, given: Option<&Given>, usual: String) -> InForceValue {
+    let mut value = text(key, given, Some(usual));
+    if let Some(Shown::Text(text)) = &value.value
+        && let Ok(number) = text.trim().parse()
+    {
+        value.value = Some(Shown::Number(number));
+    }
+    value
+}
+
+fn url(given: Option<&Given<SecretString>>) -> InForceValue {
+    let Some(given) = given else {
+        return text("url", None, None);
+    };
+    let parsed = DatabaseUrl::parse(given.value.expose_secret());
+    let shown = parsed.map_or_else(|_| HIDDEN.to_owned(), |url| url.without_secrets(HIDDEN));
+    InForceValue::given("url", Shown::Text(shown), &given.origin)
+}
+
+/// Whether a property of librdkafka is one that must not be shown. By its words: a name too many does no harm.
+fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 6] = [
+        "password",
+        "secret",
+        "pem",
+        "token",
+        "oauthbearer.config",
+        "jaas",
+    ];
+    let name = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Text as TOML has it, for which JSON's is as good.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(&quoted(text)),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+/// A file that says the same, each value with its origin behind it.
+impl fmt::Display for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filled = |section: &&Section| !section.values.is_empty();
+        for (index, section) in self.sections.iter().filter(filled).enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            writeln!(f, "{}", section.head)?;
+            for value in &section.values {
+                // A table may lack a column that nobody named: to write its default down would name it.
+                let unnamed = section.head == COLUMNS && value.origin.is_none();
+                let mark = if unnamed { "# " } else { "" };
+                let line = match &value.value {
+                    Some(shown) => format!("{mark}{} = {shown}", value.key),
+                    None => format!("# {} =", value.key),
+                };
+                writeln!(f, "{line:48}  # {}", value.from())?;
+            }
+        }
+        Ok(())
+    }
+}

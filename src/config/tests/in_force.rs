@@ -1,0 +1,133 @@
+//! What is shown as in force, and the example that shows everything.
+
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::config::in_force::{InForce, Section};
+
+const EXAMPLE: &str = include_str!("../../../doorbell.example.toml");
+
+fn in_force(file: &str, mut flags: Overrides, env: &[(&str, &str)]) -> InForce {
+    let mut config = NamedTempFile::new().expect("a folder for temporary files");
+    config.write_all(file.as_bytes()).expect("room");
+    flags.global.config = Some(config.path().to_owned());
+    let env = |name: &str| {
+        let (_, value) = env.iter().find(|(known, _)| *known == name)?;
+        Some((*value).to_owned())
+    };
+    InForce::load(flags, &env).expect("nothing is wrong")
+}
+
+/// Each value as `path value origin`, the file under its usual name.
+fn lines(in_force: &InForce) -> Vec<String> {
+    let of_section = |section: &Section| -> Vec<String> {
+        let line = |value| {
+            let path = section.path(value);
+            let shown = value.value.as_ref().map(ToString::to_string);
+            let from = value.from();
+            let from = from
+                .rsplit_once(':')
+                .map_or(from.clone(), |(_, line)| format!("file:{line}"));
+            format!("{path} {} {from}", shown.unwrap_or_default())
+        };
+        section.values.iter().map(line).collect()
+    };
+    in_force.sections.iter().flat_map(of_section).collect()
+}
+
+#[test]
+fn each_value_is_shown_with_its_origin_and_secrets_are_not() {
+    let flags = Overrides {
+        outbox: OutboxFlags {
+            in_flight_rows: Some("5".into()),
+            column: vec!["key=order id".into()],
+            ..OutboxFlags::default()
+        },
+        ..Overrides::default()
+    };
+    let file = "[database]\nurl = \"postgres://u:HUNTER2@h/db?password=HUNTER2&sslmode=require\"\n[kafka.properties]\n\
+        sasl.password = \"HUNTER2\"\n\"ssl.key.pem\" = \"HUNTER2\"\nlinger.ms = 5\n[[outbox]]\ntopic = \"a.{type}\"\n";
+    let in_force = in_force(file, flags, &[("KAFKA_BROKERS", "b:1")]);
+    let lines = lines(&in_force);
+    for expected in [
+        "database.url \"postgres://u:***@h/db?password=***&sslmode=require\" file:2",
+        "kafka.brokers \"b:1\" environment KAFKA_BROKERS",
+        "kafka.properties.\"linger.ms\" \"5\" file:6",
+        "kafka.properties.\"sasl.password\" \"***\" file:4",
+        "kafka.properties.\"ssl.key.pem\" \"***\" file:5",
+        "relay.stop_timeout \"30s\" default",
+        "outbox[0].topic \"a.{type}\" file:8",
+        "outbox[0].in_flight_rows 5 --in-flight-rows",
+        "outbox[0].in_flight_bytes \"32MiB\" default",
+        "outbox[0].columns.key \"order id\" --column",
+        "outbox[0].columns.id \"id\" default",
+    ] {
+        assert!(
+            lines.iter().any(|line| line == expected),
+            "{expected} in {lines:#?}"
+        );
+    }
+    assert!(!format!("{in_force} {in_force:?}").contains("HUNTER2"));
+}
+
+#[test]
+fn what_is_not_given_is_no_fault_and_what_is_wrong_is() {
+    let env = |_: &str| None;
+    let shown = InForce::load(Overrides::default(), &env).expect("nothing is wrong");
+    let shown = shown.to_string();
+    assert!(shown.contains("# url ="), "{shown}");
+    assert!(shown.contains("# not given"), "{shown}");
+    let env = |name: &str| (name == "DATABASE_URL").then(|| "mysql://HUNTER2".to_owned());
+    let faults = InForce::load(Overrides::default(), &env).expect_err("that is no URL");
+    assert!(faults.to_string().starts_with("environment DATABASE_URL: "));
+}
+
+#[test]
+fn what_is_shown_can_be_read_back() {
+    for file in [
+        "",
+        &WHOLE
+            .replace("u:HUNTER2@", "u@")
+            .replace("sasl.password = \"HUNTER2\"\n", ""),
+    ] {
+        let shown = in_force(file, Overrides::default(), ENOUGH).to_string();
+        let again = load(&shown, &[]).expect(&shown);
+        let settings = load(file, ENOUGH).expect("nothing is wrong");
+        assert_eq!(format!("{again:?}"), format!("{settings:?}"), "{shown}");
+    }
+}
+
+#[test]
+fn the_example_has_every_key_with_its_default() {
+    let active: Vec<&str> = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') && !rest.is_empty() => rest,
+            _ => line,
+        })
+        .collect();
+    let active = active.join("\n");
+    let settings = load(&active, &[]).expect("the example is right");
+    let columns = Columns {
+        key: Optional::Named("key".into()),
+        topic: Optional::Named("topic".into()),
+        headers: Optional::Named("headers".into()),
+        ..Columns::default()
+    };
+    let usual = Outbox {
+        columns,
+        ..Outbox::default()
+    };
+    assert_eq!(settings.outboxes, [usual]);
+    assert_eq!(settings.stop_timeout, defaults::STOP_TIMEOUT);
+    assert_eq!(
+        settings.kafka.properties["compression.type"].expose_secret(),
+        "zstd"
+    );
+    // All that is shown as in force is in the file: nothing was left to its default.
+    for line in lines(&in_force(&active, Overrides::default(), &[])) {
+        assert!(line.contains(" file:"), "the example lacks {line}");
+    }
+    let untouched = load(EXAMPLE, &[]).expect("the example is right as it is");
+    assert_eq!(untouched.outboxes, [Outbox::default()]);
+}
