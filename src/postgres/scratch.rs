@@ -28,7 +28,12 @@ pub enum Ringing {
     Notify,
     /// As the migration makes it.
     Bell,
+    /// The same, with the order of commits kept for each key.
+    Ordered,
 }
+
+/// The optional trigger.
+const STRICT_ORDER: &str = include_str!("../../sql/strict_order.sql");
 
 /// The scratch schema, with the session that made it.
 pub struct Scratch {
@@ -37,6 +42,10 @@ pub struct Scratch {
     schema: String,
     /// The schema `doorbell` was not there before.
     made_doorbell: bool,
+    /// The functions of `sql/strict_order.sql` were not there before, though the schema was.
+    made_order: bool,
+    /// The order of commits is being kept.
+    is_ordered: bool,
 }
 
 /// What is there before a benchmark begins.
@@ -138,6 +147,8 @@ impl Ground {
             session: self.session,
             server: self.server,
             made_doorbell: !self.has_doorbell,
+            made_order: false,
+            is_ordered: false,
         };
         match scratch.fill_schema().await {
             Ok(()) => Ok(scratch),
@@ -199,6 +210,32 @@ impl Scratch {
         self.session.batch(&notify).await
     }
 
+    /// Keeps the order of commits for each key, or no longer.
+    async fn keep_order(&mut self, keep: bool) -> Result<()> {
+        let table = self.table();
+        let outbox = table.to_string();
+        if keep {
+            // Where Doorbell was there before, its functions are the user's: they stay as they are.
+            let known = "SELECT pg_catalog.to_regproc('doorbell.keep_order') IS NOT NULL";
+            if !self
+                .session
+                .one(known, |q| q)
+                .await?
+                .try_get::<bool, _>(0)?
+            {
+                self.session.batch(STRICT_ORDER).await?;
+                self.made_order = !self.made_doorbell;
+            }
+            let keep = "SELECT doorbell.keep_order($1)";
+            self.session.run(keep, |q| q.bind(outbox)).await?;
+        } else if self.is_ordered {
+            let release = "SELECT doorbell.release_order($1)";
+            self.session.run(release, |q| q.bind(outbox)).await?;
+        }
+        self.is_ordered = keep;
+        Ok(())
+    }
+
     /// Takes all rows away, and with them the dead ones; ids begin at 1 again.
     pub async fn empty(&mut self) -> Result<()> {
         let (schema, table) = (&self.schema, self.table());
@@ -212,10 +249,11 @@ impl Scratch {
         let alter = format!(
             "ALTER TABLE {0} {1} TRIGGER doorbell_ring; ALTER TABLE {0} {2} TRIGGER always_notify",
             self.table(),
-            state(ringing == Ringing::Bell),
+            state(matches!(ringing, Ringing::Bell | Ringing::Ordered)),
             state(ringing == Ringing::Notify),
         );
-        self.session.batch_within(DEADLINE, &alter).await
+        self.session.batch_within(DEADLINE, &alter).await?;
+        self.keep_order(ringing == Ringing::Ordered).await
     }
 
     /// Ends what still works in the scratch schema, and removes all that was made.
@@ -224,7 +262,14 @@ impl Scratch {
         // A measurement that was cut short may have left a statement on its session that runs for minutes.
         let mut session = Session::open(&self.server, "bench").await?;
         session.all(END_OTHERS, |q| q.bind(schema.clone())).await?;
-        let mut drop = format!("DROP SCHEMA IF EXISTS {schema} CASCADE;");
+        let mut drop = String::new();
+        if self.is_ordered {
+            drop += &format!("SELECT doorbell.release_order('{}');", self.table());
+        }
+        if self.made_order {
+            drop += "DROP FUNCTION doorbell.keep_order, doorbell.release_order;";
+        }
+        drop += &format!("DROP SCHEMA IF EXISTS {schema} CASCADE;");
         let known = "SELECT pg_catalog.to_regclass('doorbell.outbox') IS NOT NULL";
         if session.one(known, |q| q).await?.try_get(0)? {
             session

@@ -107,8 +107,8 @@ fn a_quick_run_gives_every_part_and_leaves_nothing() {
     };
     let above_zero =
         |value: &Value| assert!(value.as_f64().is_some_and(|figure| figure > 0.0), "{value}");
-    // four variants with each of two numbers of clients
-    assert_eq!(runs("writers", "summary").len(), 8);
+    // five variants with each of two numbers of clients
+    assert_eq!(runs("writers", "summary").len(), 10);
     for one in runs("writers", "summary") {
         above_zero(&one["commits_per_second"]["median"]);
         above_zero(&one["ratio"]["median"]);

@@ -22,6 +22,7 @@ mod replaced;
 mod replicas;
 mod rights;
 mod stress;
+mod strict_order;
 mod surroundings;
 mod terminal;
 mod verify;

@@ -1,0 +1,166 @@
+//! The optional trigger that makes the order of ids the order of commits, key by key.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+
+use crate::support::{Consumer, Relay, World, create_topic, eventually};
+
+const STRICT_ORDER: &str = include_str!("../../sql/strict_order.sql");
+
+fn world(test: &str) -> World {
+    let mut world = World::new(test);
+    // Twice: it can be run again.
+    world.sql(STRICT_ORDER);
+    world.sql(STRICT_ORDER);
+    world.sql("SELECT doorbell.keep_order('outbox')");
+    world.sql("SELECT doorbell.keep_order('outbox')");
+    world
+}
+
+fn insert(world: &World, session: &mut PgConnection, key: &str, payload: &str) {
+    world.sql_on(
+        session,
+        &format!("INSERT INTO outbox (type, key, payload) VALUES ('x', {key}, '{payload}')"),
+    );
+}
+
+#[test]
+fn of_two_transactions_of_a_key_the_one_that_commits_first_has_the_lower_id() {
+    let mut world = world("order");
+    create_topic(&world, &world.topic, 3, &[]);
+    let _relay = Relay::leading(&world, &[]);
+    let mut consumer = Consumer::new(&world, &world.topic);
+    let (mut first, mut other) = (world.connect(), world.connect());
+    for session in [&mut first, &mut other] {
+        world.sql_on(session, "BEGIN");
+    }
+    insert(&world, &mut first, "'a'", "first");
+    // Another key and no key at all wait for nobody.
+    insert(&world, &mut other, "'b'", "other");
+    insert(&world, &mut other, "NULL", "none");
+    world.sql_on(&mut other, "COMMIT");
+    assert_eq!(consumer.await_records(2).len(), 2);
+
+    let blocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1869767794 AND NOT granted \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    std::thread::scope(|scope| {
+        let (done, ended) = mpsc::channel();
+        let url = world.database_url.clone();
+        let writer = scope.spawn(move || {
+            // A runtime of its own: the world's is busy with the first.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                use sqlx::{Connection, Executor};
+                let mut session = PgConnection::connect(&url).await.expect("a session");
+                let insert = "INSERT INTO outbox (type, key, payload) VALUES ('x', 'a', 'second')";
+                session.execute(insert).await.expect("inserted");
+            });
+            done.send(()).expect("somebody waits");
+        });
+        world.await_number(blocked, 1);
+        assert_eq!(
+            ended.recv_timeout(Duration::from_millis(1)),
+            Err(mpsc::RecvTimeoutError::Timeout),
+            "the second waits for the first's commit"
+        );
+        world.sql_on(&mut first, "COMMIT");
+        writer.join().expect("the second writer ends");
+    });
+    let received = consumer.await_records(4);
+    let of_a: Vec<_> = received
+        .iter()
+        .filter(|record| ["first", "second"].contains(&record.text()))
+        .map(|record| (record.text().to_owned(), record.seq()))
+        .collect();
+    assert_eq!(of_a[0].0, "first");
+    assert!(of_a[0].1 < of_a[1].1, "{of_a:?}");
+    world.await_empty();
+}
+
+#[test]
+fn writers_of_the_same_keys_are_received_in_the_order_of_their_commits() {
+    const WRITERS: usize = 4;
+    const ROUNDS: usize = 60;
+    let mut world = world("order_load");
+    create_topic(&world, &world.topic, 3, &[]);
+    // Each transaction counts its key's commits up: the counter's row is taken after the event, so only the trigger keeps the two in step.
+    world.sql(
+        "CREATE TABLE counters (key text PRIMARY KEY, count bigint NOT NULL); \
+        INSERT INTO counters SELECT 'k' || n, 0 FROM generate_series(0, 2) n",
+    );
+    let _relay = Relay::leading(&world, &[]);
+    let mut consumer = Consumer::new(&world, &world.topic);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let url = world.database_url.clone();
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime");
+                runtime.block_on(async {
+                    use sqlx::{AssertSqlSafe, Connection, Executor};
+                    let mut session = PgConnection::connect(&url).await.expect("a session");
+                    for round in 0..ROUNDS {
+                        let key = format!("k{}", (writer + round) % 3);
+                        let transaction = format!(
+                            "DO $$ DECLARE event bigint; BEGIN \
+                             INSERT INTO outbox (type, key) VALUES ('x', '{key}') RETURNING id INTO event; \
+                             PERFORM pg_sleep(0.001); \
+                             UPDATE outbox SET payload = (SELECT count FROM counters WHERE key = '{key}')::text WHERE id = event; \
+                             UPDATE counters SET count = count + 1 WHERE key = '{key}'; END $$"
+                        );
+                        session
+                            .execute(sqlx::raw_sql(AssertSqlSafe(transaction)))
+                            .await
+                            .expect("committed");
+                    }
+                });
+            });
+        }
+    });
+    let received = consumer.await_records(WRITERS * ROUNDS);
+    for key in ["k0", "k1", "k2"] {
+        let counts: Vec<i64> = received
+            .iter()
+            .filter(|record| record.key.as_deref() == Some(key.as_bytes()))
+            .map(|record| record.text().parse().expect("a count"))
+            .collect();
+        assert_eq!(
+            counts,
+            (0..counts.len() as i64).collect::<Vec<_>>(),
+            "{key}"
+        );
+    }
+    world.await_empty();
+}
+
+#[test]
+fn a_table_that_is_no_outbox_is_refused_and_the_order_can_be_released() {
+    let mut world = world("order_refused");
+    let mut session = world.connect();
+    world.sql("CREATE TABLE plain (id bigint PRIMARY KEY, key text)");
+    for (call, words) in [
+        ("keep_order('plain')", "draws its values from no sequence"),
+        ("keep_order('doorbell.dead')", "is no outbox"),
+        ("keep_order('nowhere')", "does not exist"),
+    ] {
+        let error = world
+            .try_sql_on(&mut session, &format!("SELECT doorbell.{call}"))
+            .expect_err("it is refused");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    world.sql("SELECT doorbell.release_order('outbox')");
+    world.sql("SELECT doorbell.release_order('outbox')");
+    let left = "SELECT count(*) FROM pg_trigger WHERE tgname = 'doorbell_order'";
+    eventually("the trigger is gone", || {
+        (world.number(left) == 0).then_some(())
+    });
+    let functions = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'doorbell'::regnamespace AND proname LIKE 'order\\_%'";
+    assert_eq!(world.number(functions), 0);
+}
