@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::bench::{self, BenchFlags};
+use super::check::{self, CheckFlags};
 use super::failure::{Failure, Outcome};
 use super::pause::{self, PauseFlags, ResumeFlags};
 use super::telemetry::LogFlags;
@@ -42,6 +43,8 @@ enum Command {
     Pause(PauseFlags),
     /// End a pause
     Resume(ResumeFlags),
+    /// Say what is wrong with this database, these rights and these topics, why it matters and what cures it
+    Check(Check),
     /// Look after rows that Kafka could not take: list, show, retry, drop
     Dead(Dead),
     /// Insert one event
@@ -114,6 +117,14 @@ struct Config {
     /// Answer as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    outbox: OutboxFlags,
+    #[command(flatten)]
+    flags: CheckFlags,
 }
 
 /// `emit`'s flags. Its `--topic` is the event's own, so the flags of an outbox's route are not among them.
@@ -199,6 +210,10 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Completions { shell } => manual::completions(Cli::command(), shell),
         Command::Man { folder } => manual::man(Cli::command(), folder.as_deref()),
+        Command::Check(args) => check::check(
+            &settings(global, args.outbox, Needs { kafka: true }, true)?,
+            &args.flags,
+        ),
         Command::Bench(flags) => {
             let outbox = OutboxFlags::default();
             let settings = settings(global, outbox, Needs { kafka: true }, true)?;

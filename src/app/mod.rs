@@ -1,6 +1,7 @@
 //! The command line around the library: arguments, log, signals, exit codes.
 
 pub mod bench;
+mod check;
 mod cli;
 mod config;
 mod dead;

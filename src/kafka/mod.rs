@@ -9,22 +9,27 @@
 //! | `failure` | from a failed record to what is done about it |
 //! | `topics` | limits of topics |
 //! | `history` | what is in a topic, from one offset to another, for `doorbell verify` |
+//! | `survey`, `probe` | what `doorbell check` asks, and whether the relay could write |
 //! | `scratch`, `consumer` | what the benchmark does: its own topics, and when records arrive |
 
 mod consumer;
 mod failure;
 mod history;
 mod polled;
+mod probe;
 mod producer;
 mod record;
 mod reports;
 mod scratch;
+mod survey;
 mod topics;
 
 pub use consumer::{Arrival, Arrivals};
 pub use failure::{Refusal, Verdict, decide, told};
 pub use history::{History, HistoryError, Range, Record};
+pub use probe::Writing;
 pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError};
 pub use reports::{Delivered, Reports};
 pub use scratch::{ScratchTopics, TopicError, librdkafka_version, scratch_topics};
+pub use survey::{Cluster, SurveyError, Topic, TopicSettings, TopicState, survey};
 pub use topics::Topics;

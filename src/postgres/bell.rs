@@ -33,22 +33,8 @@ impl Bell {
     /// A pooler in transaction mode takes LISTEN and loses every notification without a word, and locks and settings of ours would stay
     /// on sessions that it lends to others. Nothing of the sort is left behind: until here nothing was locked or set.
     pub async fn hang(mut session: Session, other: &mut Session, table: &Table) -> Result<Self> {
-        // An idle pooler answers both from the same session: seen before anything is left on it.
-        if session.current_pid().await? == other.current_pid().await? {
+        if !hears_itself(&mut session, other, &table.channel()).await? {
             return Err(pooler());
-        }
-        let channel = table.channel();
-        let listening = format!("LISTEN \"{channel}\"; SELECT pg_catalog.pg_backend_pid()");
-        let listening = session.one_plain(&listening).await?.try_get(0)?;
-        other
-            .batch(&format!("SELECT pg_catalog.pg_notify('{channel}', '')"))
-            .await?;
-        match timeout(PATIENCE, session.notified()).await {
-            Ok(heard) => drop(heard?),
-            Err(_) => {
-                unlisten(&mut session, listening).await?;
-                return Err(pooler());
-            }
         }
         session.settle_in().await?;
         Ok(Self { session })
@@ -76,6 +62,30 @@ impl Bell {
     /// The server's process for this session.
     pub fn pid(&self) -> i32 {
         self.session.pid()
+    }
+}
+
+/// Whether a session that listens hears what another one notifies: not through a pooler in transaction mode, where nothing of it is left behind.
+pub async fn hears_itself(
+    session: &mut Session,
+    other: &mut Session,
+    channel: &str,
+) -> Result<bool> {
+    // An idle pooler answers both from the same session: seen before anything is left on it.
+    if session.current_pid().await? == other.current_pid().await? {
+        return Ok(false);
+    }
+    let listening = format!("LISTEN \"{channel}\"; SELECT pg_catalog.pg_backend_pid()");
+    let listening = session.one_plain(&listening).await?.try_get(0)?;
+    other
+        .batch(&format!("SELECT pg_catalog.pg_notify('{channel}', '')"))
+        .await?;
+    match timeout(PATIENCE, session.notified()).await {
+        Ok(heard) => heard.map(|_| true),
+        Err(_) => {
+            unlisten(session, listening).await?;
+            Ok(false)
+        }
     }
 }
 

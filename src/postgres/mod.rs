@@ -13,6 +13,7 @@
 //! | `key` | the lock that tells writers whether to ring |
 //! | `holders` | who holds the locks, for `status` |
 //! | `schema`, `status`, `emit`, `waiting` | what the commands ask |
+//! | `survey` | what `doorbell check` asks |
 //! | `scratch`, `load`, `activity` | what the benchmark does: its own schema, writers, what the server counted |
 //! | `error` | failures, told apart by what can be done |
 
@@ -32,11 +33,12 @@ mod schema;
 mod scratch;
 mod session;
 mod status;
+pub mod survey;
 mod table;
 mod waiting;
 
 pub use activity::{Activity, ServerFacts, Source};
-pub use bell::{Bell, Ring};
+pub use bell::{Bell, Ring, hears_itself};
 pub use dead::{Convict, Parked};
 pub use emit::{NewEvent, emit};
 pub use error::{Error, Result};
@@ -47,9 +49,9 @@ pub use letters::{Choice, Contents, Letter, Letters};
 pub use load::{Horizon, Writer};
 pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader};
 pub use registry::{Entry, Pause, Switched, pause, resume};
-pub use schema::{migrate, migration};
+pub use schema::{migrate, migration, patient_ddl, schema_differences};
 pub use scratch::{Ground, Ringing, SCRATCH_PREFIX, Scratch};
-pub use session::{Server, Session};
+pub use session::{OLDEST_SERVER, Reached, Server, Session};
 pub use status::{Status, status};
 pub use table::{Table, Trigger};
 pub use waiting::{parked, waiting};

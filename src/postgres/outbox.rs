@@ -16,7 +16,7 @@ const EPOCH_2000: i64 = 946_684_800_000_000;
 pub const LOOK_PAGE: usize = 10_000;
 
 /// The plans must not depend on statistics: a table that was empty a moment ago would be scanned whole for each batch.
-const READER_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0";
+pub(super) const READER_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0";
 
 /// The session that fetches, and its statements.
 pub struct Reader {
@@ -176,7 +176,7 @@ impl Reader {
 ///
 /// The sizes of text and bytea are known without reading them from TOAST. Those of json and jsonb are not: their text is built to be
 /// measured, so rows behind the cut are read in vain; the relay's ask for rows follows the sizes it met, which bounds that.
-fn fetch_statements(table: &Table) -> (String, String) {
+pub(super) fn fetch_statements(table: &Table) -> (String, String) {
     let c = &table.columns;
     let inner = format!(
         "SELECT {id} AS id, {created_at} AS created_at, {event_type} AS type, {payload} AS payload, {key} AS key, {topic} AS topic, \

@@ -19,7 +19,7 @@ const STATEMENT_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The oldest server that has what we use (`CREATE OR REPLACE TRIGGER`, `client_connection_check_interval`).
-const OLDEST_SERVER: i32 = 140_000;
+pub const OLDEST_SERVER: i32 = 140_000;
 
 /// What each session sets for itself, whatever the role or the database prescribe. A session of ours is idle for hours and must stay;
 /// and the *server* has to notice within about ten seconds that a machine vanished, since its session holds the leader's lock.
@@ -36,7 +36,29 @@ pub struct Server {
     version: i32,
 }
 
+/// A server that answered, whatever it is good for.
+pub struct Reached {
+    /// The server.
+    pub server: Server,
+    /// Whether it is a standby, which takes no writes.
+    pub is_standby: bool,
+}
+
 impl Server {
+    /// Asks each of the hosts who it is.
+    pub async fn each(url: &DatabaseUrl) -> Vec<Result<Reached>> {
+        let mut all = Vec::new();
+        for host in url.per_host() {
+            all.push(Self::reach(&host).await);
+        }
+        all
+    }
+
+    /// `server_version_num`.
+    pub fn version(&self) -> i32 {
+        self.version
+    }
+
     /// Tries the hosts in turn; the first that is not in recovery is it.
     pub async fn find(url: &DatabaseUrl) -> Result<Self> {
         let mut last = Error::refused(
@@ -55,6 +77,24 @@ impl Server {
     }
 
     async fn probe(url: &SecretString) -> Result<Self> {
+        let Reached { server, is_standby } = Self::reach(url).await?;
+        let shown = &server.shown;
+        if server.version < OLDEST_SERVER {
+            return Err(Error::refused(
+                format!("PostgreSQL {shown} is version {}", server.version / 10_000),
+                "Doorbell needs PostgreSQL 14 or newer",
+            ));
+        }
+        if is_standby {
+            return Err(Error::refused(
+                format!("PostgreSQL {shown} is a standby server (in recovery)"),
+                "name the primary in DATABASE_URL, or several hosts",
+            ));
+        }
+        Ok(server)
+    }
+
+    async fn reach(url: &SecretString) -> Result<Reached> {
         let options: PgConnectOptions = url
             .expose_secret()
             .parse::<PgConnectOptions>()
@@ -87,25 +127,14 @@ impl Server {
         )
         .await
         .map_err(|_| away("no answer to the first statement".into()))??;
-        let (version, standby): (i32, bool) = (row.try_get(0)?, row.try_get(1)?);
+        let (version, is_standby) = (row.try_get(0)?, row.try_get(1)?);
         connection.close().await.ok();
-        if version < OLDEST_SERVER {
-            return Err(Error::refused(
-                format!("PostgreSQL {shown} is version {}", version / 10_000),
-                "Doorbell needs PostgreSQL 14 or newer",
-            ));
-        }
-        if standby {
-            return Err(Error::refused(
-                format!("PostgreSQL {shown} is a standby server (in recovery)"),
-                "name the primary in DATABASE_URL, or several hosts",
-            ));
-        }
-        Ok(Self {
+        let server = Self {
             options,
             shown,
             version,
-        })
+        };
+        Ok(Reached { server, is_standby })
     }
 
     /// `host:port`.

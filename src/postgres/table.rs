@@ -43,6 +43,18 @@ pub enum Trigger {
     Missing,
 }
 
+impl Trigger {
+    /// From what the catalogue says of it: `tgenabled`, if it is there, and whether it is that of this version.
+    pub(super) fn of(enabled: Option<&str>, is_current: bool) -> Self {
+        match enabled {
+            Some("O" | "A") if is_current => Self::Enabled,
+            Some("O" | "A") => Self::Earlier,
+            Some(_) => Self::Disabled,
+            None => Self::Missing,
+        }
+    }
+}
+
 /// The columns of a table that play a part, each as an SQL expression that gives the wire form we read.
 #[derive(Debug, Clone)]
 pub struct Mapped {
@@ -65,6 +77,16 @@ pub struct Mapped {
     /// `headers` as text, or NULL.
     pub headers: String,
 }
+
+impl Mapped {
+    /// Whether the table has a column for keys.
+    pub fn has_key(&self) -> bool {
+        self.key != NO_COLUMN
+    }
+}
+
+/// What is read where a table lacks an optional column.
+const NO_COLUMN: &str = "NULL::text";
 
 impl Table {
     /// Looks a table up. Everything that is wrong with it is said in one line.
@@ -136,12 +158,10 @@ impl Table {
                 .map(|oid| oid as u32)
                 .collect(),
             id_is_unique: id_column.unique,
-            trigger: match row.try_get::<Option<String>, _>("trigger")?.as_deref() {
-                Some("O" | "A") if row.try_get("asks")? => Trigger::Enabled,
-                Some("O" | "A") => Trigger::Earlier,
-                Some(_) => Trigger::Disabled,
-                None => Trigger::Missing,
-            },
+            trigger: Trigger::of(
+                row.try_get::<Option<String>, _>("trigger")?.as_deref(),
+                row.try_get("asks")?,
+            ),
             columns: found.map(columns)?,
         })
     }
@@ -242,8 +262,7 @@ impl<'a> Found<'a> {
     }
 
     fn map(&self, columns: &Columns) -> Result<Mapped> {
-        let or_null =
-            |expression: Option<String>| expression.unwrap_or_else(|| "NULL::text".into());
+        let or_null = |expression: Option<String>| expression.unwrap_or_else(|| NO_COLUMN.into());
         let optional = |name: &Optional, role: &str, kinds: &[&str]| -> Result<String> {
             let column = self.optional(name)?;
             Ok(or_null(

@@ -11,7 +11,7 @@ use super::terminal;
 use crate::config::Settings;
 use crate::postgres::{self, Server, Session, Status, Table};
 
-pub(super) use text::age;
+pub(super) use text::{age, described, end, rollback_prepared};
 pub(super) use watch::interval;
 
 /// Says how each configured outbox is.

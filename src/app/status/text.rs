@@ -31,6 +31,13 @@ pub(super) fn block(status: &Status) -> String {
     for bell in bell(status) {
         line("bell", &bell);
     }
+    if let Some(seconds) = stuck(status) {
+        let stuck = format!(
+            "the oldest row waits for {} although a relay leads; `doorbell check` looks for the cause",
+            age(seconds)
+        );
+        line("stuck", &styled(BAD, stuck));
+    }
     let remedy = match status.trigger {
         "missing" => ": rows wait for the sweep; run `doorbell migrate`",
         "of an earlier version" => {
@@ -96,6 +103,17 @@ fn paused(pause: &Pause) -> String {
     format!("for {age}{by}{reason}; no row leaves before `doorbell resume`")
 }
 
+/// A row that waits for longer than this, the default of the sweep, is not just on its way.
+const LONG_WAIT: f64 = 60.0;
+
+/// For how long a row has waited that a relay should have carried.
+fn stuck(status: &Status) -> Option<f64> {
+    let led = status.leader.as_ref().is_some_and(|it| it.is_doorbell) && status.paused.is_none();
+    status
+        .oldest_seconds
+        .filter(|seconds| led && *seconds >= LONG_WAIT)
+}
+
 fn leader(status: &Status) -> String {
     match &status.leader {
         None => styled(BAD, "none: no relay runs for this outbox"),
@@ -147,7 +165,7 @@ fn bell(status: &Status) -> Vec<String> {
 }
 
 /// Name and origin of whoever is no relay.
-fn described(holder: &Holder) -> String {
+pub(in crate::app) fn described(holder: &Holder) -> String {
     let name = match (&holder.prepared, holder.application.as_str()) {
         (Some(name), _) => format!("the prepared transaction {name:?}"),
         (None, "") => "a session without a name".to_owned(),
@@ -179,14 +197,22 @@ fn origin(holder: &Holder) -> String {
 
 /// How to end it.
 fn remedy(holder: &Holder) -> String {
+    format!("{} ends it", end(holder))
+}
+
+/// The SQL that ends it.
+pub(in crate::app) fn end(holder: &Holder) -> String {
     match (&holder.prepared, holder.pid) {
-        (Some(name), _) => format!(
-            "COMMIT PREPARED or ROLLBACK PREPARED '{}' ends it",
-            name.replace('\'', "''")
-        ),
-        (None, Some(pid)) => format!("SELECT pg_terminate_backend({pid}) ends it"),
-        (None, None) => "look into pg_locks".into(),
+        (Some(name), _) => rollback_prepared(name),
+        (None, Some(pid)) => format!("SELECT pg_terminate_backend({pid})"),
+        (None, None) => "what pg_locks names".into(),
     }
+}
+
+/// Both ways to end a prepared transaction.
+pub(in crate::app) fn rollback_prepared(name: &str) -> String {
+    let name = name.replace('\'', "''");
+    format!("ROLLBACK PREPARED '{name}' or COMMIT PREPARED '{name}'")
 }
 
 pub(in crate::app) fn age(seconds: f64) -> String {

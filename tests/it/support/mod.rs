@@ -1,5 +1,6 @@
 //! What the tests stand on: services, a world for each test, the relay as a process, a consumer.
 
+mod checkup;
 mod kafka;
 mod load;
 mod meter;
@@ -8,6 +9,7 @@ mod relay;
 mod services;
 mod world;
 
+pub(crate) use checkup::Checkup;
 pub(crate) use kafka::{Consumer, Received, create_topic, produce};
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;

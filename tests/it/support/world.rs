@@ -71,6 +71,12 @@ impl World {
         &self.name
     }
 
+    /// `host:port` of the server.
+    pub(crate) fn host_port(&self) -> &str {
+        let rest = self.database_url.split('@').nth(1).expect("a host");
+        rest.split('/').next().expect("a host")
+    }
+
     /// `doorbell migrate`.
     pub(crate) fn migrate(&self, flags: &[&str]) {
         let output = self.doorbell(&[&["migrate"], flags].concat());

@@ -1,0 +1,238 @@
+//! What is found: its code, how bad it is, and what to do.
+
+use serde::{Serialize, Serializer};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Severity {
+    /// Something does not work: exit code 1.
+    Error,
+    /// It works, and somebody will be surprised.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+impl Severity {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// One thing that is not as it should be, or is good to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    pub(super) severity: Severity,
+    pub(super) code: Code,
+    /// The outbox that it is about; `None`: the server, or the brokers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) outbox: Option<String>,
+    /// What was found.
+    pub(super) what: String,
+    /// Why it matters.
+    pub(super) why: String,
+    /// The SQL, or the command, or else the words, that cure it.
+    pub(super) remedy: String,
+    /// What `--fix` does about it.
+    #[serde(skip)]
+    pub(super) fix: Option<Fix>,
+}
+
+/// What `--fix` can do: it adds what is missing and puts settings right, and takes nothing away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fix {
+    /// `doorbell migrate` for the outbox.
+    Migrate,
+    /// One statement of DDL.
+    Sql(String),
+}
+
+impl Finding {
+    fn new(severity: Severity, code: Code, what: String, why: &str, remedy: String) -> Self {
+        Self {
+            severity,
+            code,
+            outbox: None,
+            what,
+            why: why.to_owned(),
+            remedy,
+            fix: None,
+        }
+    }
+
+    pub(super) fn error(
+        code: Code,
+        what: impl Into<String>,
+        why: &str,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(Severity::Error, code, what.into(), why, remedy.into())
+    }
+
+    pub(super) fn warning(
+        code: Code,
+        what: impl Into<String>,
+        why: &str,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(Severity::Warning, code, what.into(), why, remedy.into())
+    }
+
+    pub(super) fn note(
+        code: Code,
+        what: impl Into<String>,
+        why: &str,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(Severity::Note, code, what.into(), why, remedy.into())
+    }
+
+    /// It is about this outbox.
+    pub(super) fn of(mut self, outbox: &str) -> Self {
+        self.outbox = Some(outbox.to_owned());
+        self
+    }
+
+    /// `--fix` can run the migration for it.
+    pub(super) fn migrates(mut self) -> Self {
+        self.fix = Some(Fix::Migrate);
+        self
+    }
+
+    /// `--fix` can run the remedy, which is one statement.
+    pub(super) fn runs_remedy(mut self) -> Self {
+        self.fix = Some(Fix::Sql(self.remedy.clone()));
+        self
+    }
+}
+
+/// Names that stay the same from version to version; `docs/check.md` has a section for each.
+macro_rules! codes {
+    ($($name:ident $text:literal,)*) => {
+        /// What kind of finding it is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Code { $($name,)* }
+
+        impl Code {
+            #[cfg(test)]
+            pub(super) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            pub(super) fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    // the server
+    PostgresAway "postgres-away",
+    PostgresRefused "postgres-refused",
+    PostgresVersion "postgres-version",
+    PostgresStandby "postgres-standby",
+    HostAway "host-away",
+    Pooler "pooler",
+    ClockSkew "clock-skew",
+    Connections "connections",
+    CommitsUnwaited "commits-unwaited",
+    ServerSettings "server-settings",
+    ReplicaRole "replica-role",
+    TwoPhase "two-phase",
+    SeesLittle "sees-little",
+    SnapshotHeld "snapshot-held",
+    // the table
+    SchemaMissing "schema-missing",
+    SchemaEarlier "schema-earlier",
+    TableMissing "table-missing",
+    TableUnfit "table-unfit",
+    NotRegistered "not-registered",
+    IdNotUnique "id-not-unique",
+    Unlogged "unlogged",
+    TriggerMissing "trigger-missing",
+    TriggerDisabled "trigger-disabled",
+    TriggerEarlier "trigger-earlier",
+    Partitions "partitions",
+    Subscription "subscription",
+    Published "published",
+    DeletesImpossible "deletes-impossible",
+    RowSecurity "row-security",
+    Rules "rules",
+    Storage "storage",
+    AutovacuumOff "autovacuum-off",
+    CreatedAt "created-at",
+    SequenceCache "sequence-cache",
+    SequenceCycles "sequence-cycles",
+    SequenceEnd "sequence-end",
+    SequenceMissing "sequence-missing",
+    RightsMissing "rights-missing",
+    RightsSuperfluous "rights-superfluous",
+    FetchPlan "fetch-plan",
+    // what goes on
+    LeaderStranger "leader-stranger",
+    BellStranger "bell-stranger",
+    SilentWriter "silent-writer",
+    Paused "paused",
+    NoLeader "no-leader",
+    OtherVersion "other-version",
+    DeadLetters "dead-letters",
+    Stuck "stuck",
+    // Kafka
+    KafkaAway "kafka-away",
+    KafkaRefused "kafka-refused",
+    KafkaIdentity "kafka-identity",
+    TopicName "topic-name",
+    TopicMissing "topic-missing",
+    TopicForbidden "topic-forbidden",
+    TopicStuck "topic-stuck",
+    TopicLeaderless "topic-leaderless",
+    TopicUntold "topic-untold",
+    TopicTooSmall "topic-too-small",
+    TopicLarger "topic-larger",
+    RowTooLarge "row-too-large",
+    TopicCopies "topic-copies",
+    TopicMinInsync "topic-min-insync",
+    TopicCompacted "topic-compacted",
+    TopicTimes "topic-times",
+    TopicsByType "topics-by-type",
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_a_section_for_each_code_and_no_other() {
+        let page = include_str!("../../../docs/check.md");
+        let sections: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+            .collect();
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.text()).collect();
+        assert_eq!(sections, codes);
+    }
+
+    #[test]
+    fn each_code_is_seen_in_a_test() {
+        let tests = [
+            include_str!("../../../tests/it/check.rs"),
+            include_str!("../../../tests/it/check_kafka.rs"),
+            include_str!("../../../tests/it/check_server.rs"),
+            include_str!("../../../tests/it/stuck.rs"),
+        ];
+        for code in Code::ALL {
+            let quoted = format!("\"{}\"", code.text());
+            assert!(tests.iter().any(|test| test.contains(&quoted)), "{quoted}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! `doorbell check` and the database: each finding is produced on purpose. The remedies of some are executed as they are printed, and cure it.
+
+use crate::support::{Checkup, Consumer, Services, World, create_topic, refused};
+
+/// A role of the whole server that is gone with the test.
+struct Role {
+    name: String,
+}
+
+impl Role {
+    /// The relay's role of `sql/roles.sql`, under a name of its own.
+    fn relay(world: &mut World) -> Self {
+        let name = format!("check_{}", world.name());
+        let file = include_str!("../../sql/roles.sql")
+            .replace("doorbell_writer", &format!("{name}_writer"))
+            .replace("doorbell_operator", &format!("{name}_operator"))
+            .replace("doorbell_relay", &name);
+        world.sql(&file);
+        world.sql(&format!("ALTER ROLE {name} LOGIN"));
+        Self { name }
+    }
+
+    fn url(&self, world: &World) -> String {
+        world
+            .database_url
+            .replace("//postgres@", &format!("//{}@", self.name))
+    }
+
+    fn drop(self, world: &mut World) {
+        let name = self.name;
+        world.sql(&format!(
+            "DROP OWNED BY {name}, {name}_writer, {name}_operator; DROP ROLE {name}, {name}_writer, {name}_operator"
+        ));
+    }
+}
+
+#[test]
+fn a_sound_outbox_has_no_errors_and_nothing_is_changed() {
+    let mut world = World::new("sound");
+    create_topic(&world, &world.topic, 3, &[]);
+    let role = Role::relay(&mut world);
+    let url = role.url(&world);
+    let checkup = Checkup::of(&world, &["--database-url", &url]);
+    assert_eq!(checkup.code, Some(0), "{}", checkup.stderr);
+    assert_eq!(
+        checkup.codes(),
+        ["topic-copies", "no-leader", "two-phase", "sees-little"],
+        "{:#}",
+        checkup.answer
+    );
+    world.sql(&checkup.finds("note", "sees-little", &[&role.name]));
+    assert!(
+        Consumer::new(&world, &world.topic).drain().is_empty(),
+        "a check writes no record"
+    );
+    let output = world.doorbell(&["check", "--topic", &world.topic, "--database-url", &url]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    for words in [
+        "looked at PostgreSQL 18",
+        "looked at table public.outbox",
+        "(3 partitions, 1 copies)",
+        "warning topic-copies",
+        "  why     ",
+        "  remedy  have writers",
+        "0 errors, 1 warning, 2 notes",
+    ] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+    assert!(!text.contains("sees-little"), "{text}");
+    world.sql(&format!("REVOKE pg_read_all_stats FROM {}", role.name));
+    role.drop(&mut world);
+}
+
+#[test]
+fn what_can_be_put_right_is_put_right_after_asking() {
+    let mut world = World::new("checkfix");
+    world.sql(&format!(
+        "ALTER TABLE outbox DISABLE TRIGGER doorbell_ring; ALTER TABLE outbox RESET (fillfactor); \
+         ALTER TABLE outbox SET (autovacuum_enabled = off); ALTER SEQUENCE outbox_id_seq CACHE 10; \
+         ALTER DATABASE {} SET session_replication_role = replica",
+        world.name()
+    ));
+    let broken = [
+        "trigger-disabled",
+        "replica-role",
+        "autovacuum-off",
+        "storage",
+        "sequence-cache",
+    ];
+    let checkup = Checkup::of(&world, &[]);
+    assert_eq!(checkup.code, Some(1));
+    checkup.finds("error", "trigger-disabled", &["disabled"]);
+    checkup.finds("warning", "replica-role", &["database"]);
+    checkup.finds("warning", "autovacuum-off", &["outbox"]);
+    checkup.finds("warning", "storage", &["fillfactor=100"]);
+    checkup.finds("warning", "sequence-cache", &["10 numbers"]);
+    let enabled =
+        "SELECT count(*) FROM pg_trigger WHERE tgname = 'doorbell_ring' AND tgenabled = 'D'";
+    let output = world.doorbell(&["check", "--fix", "--topic", &world.topic]);
+    refused(&output, 2, &["5 changes", "--yes"]);
+    assert_eq!(world.number(enabled), 1, "nobody agreed");
+    let fixed = Checkup::of(&world, &["--fix", "--yes"]);
+    assert_eq!(fixed.code, Some(0), "{}", fixed.stderr);
+    fixed.lacks(&broken);
+    assert_eq!(fixed.stderr.matches("done: ").count(), 5);
+
+    // The schema and all that hangs on it.
+    world.sql("DROP SCHEMA doorbell CASCADE");
+    let checkup = Checkup::of(&world, &[]);
+    checkup.finds("error", "schema-missing", &["doorbell"]);
+    checkup.finds("error", "trigger-missing", &["not on the table"]);
+    let fixed = Checkup::of(&world, &["--fix", "--yes"]);
+    fixed.lacks(&["schema-missing", "trigger-missing"]);
+    assert_eq!(fixed.code, Some(0), "{}", fixed.stderr);
+    world.sql(
+        "CREATE OR REPLACE FUNCTION doorbell.ring() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_notify('doorbell:' || TG_RELID, ''); RETURN NULL; END $$; \
+         DROP TABLE doorbell.dead; DELETE FROM doorbell.outbox",
+    );
+    let checkup = Checkup::of(&world, &[]);
+    checkup.finds(
+        "error",
+        "schema-earlier",
+        &["doorbell.ring", "table doorbell.dead"],
+    );
+    checkup.finds("error", "trigger-earlier", &[]);
+    checkup.finds("error", "not-registered", &["outbox"]);
+    let fixed = Checkup::of(&world, &["--fix", "--yes"]);
+    fixed.lacks(&["schema-earlier", "trigger-earlier", "not-registered"]);
+    world.sql("DROP TABLE outbox");
+    Checkup::of(&world, &[]).finds("error", "table-missing", &["outbox"]);
+    let fixed = Checkup::of(&world, &["--fix", "--yes"]);
+    assert_eq!(fixed.code, Some(0), "{:#}", fixed.answer);
+}
+
+#[test]
+fn what_the_catalogue_says_of_a_table_is_found() {
+    let mut world = World::new("checktable");
+    let name = world.name().to_owned();
+    world.sql(&format!(
+        "CREATE PUBLICATION {name} FOR TABLE outbox; ALTER TABLE outbox REPLICA IDENTITY NOTHING; \
+         CREATE RULE kept AS ON DELETE TO outbox WHERE old.type = 'kept' DO INSTEAD NOTHING; \
+         ALTER TABLE outbox ALTER created_at DROP DEFAULT; \
+         ALTER SEQUENCE outbox_id_seq MAXVALUE 100 CYCLE; SELECT setval('outbox_id_seq', 97); \
+         ALTER DATABASE {name} SET enable_indexscan = off; ALTER DATABASE {name} SET enable_indexonlyscan = off; \
+         ALTER DATABASE {name} SET synchronous_commit = off; \
+         INSERT INTO outbox (type, created_at) VALUES ('t', now() + interval '1 hour')"
+    ));
+    let checkup = Checkup::of(&world, &[]);
+    checkup.finds("note", "published", &[&name]);
+    checkup.finds("error", "deletes-impossible", &["replica identity"]);
+    checkup.finds("warning", "rules", &["kept"]);
+    checkup.finds("note", "created-at", &["no default"]);
+    checkup.finds("warning", "created-at", &["1 rows", "future"]);
+    checkup.finds("warning", "sequence-cycles", &["begins anew"]);
+    let wider = checkup.finds("error", "sequence-end", &["98 %"]);
+    checkup.finds("error", "fetch-plan", &["Seq Scan", "Sort"]);
+    checkup.finds(
+        "warning",
+        "commits-unwaited",
+        &[&format!("database {name}")],
+    );
+    checkup.finds("error", "no-leader", &["1 rows"]);
+    world.sql(&wider);
+    world.sql(&format!(
+        "DROP PUBLICATION {name}; DROP RULE kept ON outbox; DELETE FROM outbox; ALTER TABLE outbox SET UNLOGGED; \
+         ALTER TABLE outbox DROP CONSTRAINT outbox_pkey; CREATE INDEX by_id ON outbox (id); ALTER TABLE outbox ALTER id DROP IDENTITY; \
+         ALTER DATABASE {name} RESET ALL"
+    ));
+    let checkup = Checkup::of(&world, &[]);
+    checkup.lacks(&["sequence-end", "fetch-plan", "deletes-impossible", "rules"]);
+    let logged = checkup.finds("warning", "unlogged", &[]);
+    let key = checkup.finds("warning", "id-not-unique", &["same id"]);
+    checkup.finds("note", "sequence-missing", &[]);
+    world.sql(&logged);
+    world.sql(&key);
+    let checkup = Checkup::of(&world, &[]);
+    checkup.lacks(&["unlogged", "id-not-unique"]);
+    world.sql("ALTER TABLE outbox ALTER payload TYPE int USING 1");
+    let checkup = Checkup::of(&world, &[]);
+    checkup.finds("error", "table-unfit", &["payload", "int4"]);
+    world.sql("ALTER TABLE outbox DROP COLUMN payload");
+    Checkup::of(&world, &[]).finds("error", "table-unfit", &["no column \"payload\""]);
+}
+
+#[test]
+fn ways_past_the_trigger_are_found() {
+    let mut source = World::new("checkpublisher");
+    let mut world = World::new("checkways");
+    source.sql("CREATE PUBLICATION elsewhere FOR TABLE outbox");
+    // A subscription that was never switched on needs no slot.
+    let (host, port) = source.host_port().split_once(':').expect("a port");
+    let conninfo = format!("dbname={} host={host} port={port}", source.name());
+    world.sql(&format!(
+        "CREATE SUBSCRIPTION here CONNECTION '{conninfo} user=postgres' PUBLICATION elsewhere \
+         WITH (enabled = false, create_slot = false, slot_name = NONE)"
+    ));
+    let checkup = Checkup::of(&world, &[]);
+    checkup.finds("warning", "subscription", &["here"]);
+    world.sql(
+        "DROP SUBSCRIPTION here; \
+         CREATE TABLE events (id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, type text NOT NULL, payload text, \
+         created_at timestamptz NOT NULL DEFAULT now()) PARTITION BY RANGE (id); \
+         CREATE TABLE leaf PARTITION OF events FOR VALUES FROM (MINVALUE) TO (MAXVALUE)",
+    );
+    world.migrate(&["--table", "events"]);
+    let checkup = Checkup::of(&world, &["--table", "events"]);
+    checkup.finds("note", "partitions", &["leaf"]);
+    checkup.lacks(&["storage", "fetch-plan", "table-unfit", "trigger-missing"]);
+}
+
+#[test]
+fn rights_are_held_against_those_that_the_relay_needs() {
+    let mut world = World::new("checkrights");
+    let role = Role::relay(&mut world);
+    let name = role.name.clone();
+    let url = role.url(&world);
+    world.sql(&format!(
+        "REVOKE DELETE ON outbox FROM {name}; REVOKE SELECT (attempts) ON doorbell.dead FROM {name}; \
+         GRANT TRUNCATE ON outbox TO {name}; ALTER ROLE {name} CREATEDB CONNECTION LIMIT 3"
+    ));
+    let check = |world: &World| Checkup::of(world, &["--database-url", &url]);
+    let checkup = check(&world);
+    assert_eq!(checkup.code, Some(1));
+    let vital = checkup.finds("error", "rights-missing", &[&name, "lacks 1"]);
+    let other = checkup.finds("warning", "rights-missing", &[&name, "lacks 1"]);
+    checkup.finds(
+        "warning",
+        "rights-superfluous",
+        &["may TRUNCATE", "may create databases"],
+    );
+    world.sql(&vital);
+    world.sql(&other);
+    let checkup = check(&world);
+    checkup.lacks(&["rights-missing"]);
+    world.sql(&checkup.finds("warning", "connections", &["role", &name]));
+    world.sql("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY");
+    let checkup = check(&world);
+    checkup.lacks(&["connections"]);
+    checkup.finds("error", "row-security", &["row security"]);
+    role.drop(&mut world);
+    Checkup::of(&world, &[]).finds("warning", "rights-superfluous", &["postgres", "superuser"]);
+}
+
+/// The classes of the leader's lock and of the bell's key: "door" and "bell".
+const LEADER: u32 = 0x646f_6f72;
+const BELL: u32 = 0x6265_6c6c;
+
+#[test]
+fn who_is_in_the_way_is_named() {
+    let mut world = World::new("checktraffic");
+    let lock =
+        |class: u32| format!("SELECT pg_advisory_lock({class}, 'outbox'::regclass::oid::int4)");
+    let mut stranger = world.connect();
+    world.sql_on(
+        &mut stranger,
+        &format!(
+            "SET application_name = 'by hand'; {}; {}",
+            lock(LEADER),
+            lock(BELL)
+        ),
+    );
+    let checkup = Checkup::of(&world, &[]);
+    let end = checkup.finds("error", "leader-stranger", &["by hand", "no relay"]);
+    checkup.finds("warning", "bell-stranger", &["by hand"]);
+    world.sql(&end);
+
+    // Calls itself what a relay of an earlier version would.
+    let mut early = world.connect();
+    world.sql_on(
+        &mut early,
+        &format!(
+            "SET application_name = 'doorbell 0.1.9 leader 1'; {}",
+            lock(LEADER)
+        ),
+    );
+    let mut writer = world.connect();
+    world.sql_on(
+        &mut writer,
+        "SET application_name = 'slow writer'; BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO outbox (type) VALUES ('t')",
+    );
+    let name = world.name().to_owned();
+    let mut second = world.connect();
+    world.sql_on(
+        &mut second,
+        &format!("BEGIN; SET LOCAL doorbell.silent = on; INSERT INTO outbox (type) VALUES ('t'); PREPARE TRANSACTION '{name}'"),
+    );
+    world.sql("INSERT INTO outbox (type, created_at) VALUES ('t', now() - interval '1 hour'); \
+        INSERT INTO doorbell.dead (outbox, row_id, created_at, type, routed_to, reason, code, payload_size, key_size, headers_size, attempts) \
+        VALUES ('public.outbox', 1, now(), 't', 'narrow', 'too large', 'MessageSizeTooLarge', 1, 0, 0, 1)");
+    let checkup = Checkup::of(&world, &["--old", "0s"]);
+    checkup.lacks(&["leader-stranger", "bell-stranger", "no-leader"]);
+    checkup.finds("warning", "other-version", &["0.1.9"]);
+    checkup.finds(
+        "error",
+        "stuck",
+        &["1 rows", "1h", "although a relay leads"],
+    );
+    checkup.finds("warning", "silent-writer", &["slow writer"]);
+    checkup.finds(
+        "warning",
+        "dead-letters",
+        &["1 rows", "1 for narrow: MessageSizeTooLarge"],
+    );
+    let end = checkup.finds(
+        "warning",
+        "snapshot-held",
+        &["slow writer", "idle in transaction", "xmin"],
+    );
+    let prepared = checkup.finds("warning", "snapshot-held", &["prepared transaction", &name]);
+    world.sql(&end);
+    world.sql(prepared.split(" or ").next().expect("the first way"));
+    Checkup::of(&world, &["--old", "0s"]).lacks(&["silent-writer", "snapshot-held"]);
+    Checkup::of(&world, &["--old", "2h"]).lacks(&["stuck"]);
+    world.doorbell(&["pause", "--by", "ann", "--reason", "moving house"]);
+    let checkup = Checkup::of(&world, &["--old", "0s"]);
+    checkup.finds("warning", "paused", &["ann", "moving house"]);
+    checkup.lacks(&["stuck"]);
+}
+
+#[test]
+fn wrong_usage_is_told_in_one_line() {
+    let world = World::empty("checkusage", Services::shared().clone());
+    for (flags, words) in [
+        (&["--yes"][..], "--fix"),
+        (&["--old", "soon"], "--old"),
+        (&["--table", "a.b.c"], "too many parts"),
+    ] {
+        let output = world.doorbell(&[&["check"], flags].concat());
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(words), "{words} in {stderr}");
+    }
+}

@@ -1,0 +1,131 @@
+//! `doorbell check` and the brokers: each finding is produced on purpose.
+
+use std::io::Write;
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use tempfile::NamedTempFile;
+
+use crate::support::{Checkup, Consumer, World, create_topic};
+
+/// A configuration file with properties for Kafka.
+fn properties(world: &World, lines: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a file");
+    let route = world.topic.replace("outbox", "{table}");
+    write!(
+        file,
+        "[kafka.properties]\n{lines}\n[[outbox]]\ntopic = \"{route}\"\n"
+    )
+    .expect("written");
+    file
+}
+
+fn check_with(world: &World, lines: &str) -> Checkup {
+    let file = properties(world, lines);
+    Checkup::of(world, &["--config", file.path().to_str().expect("a path")])
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_named_and_not_made() {
+    let mut world = World::new("topicmissing");
+    world.sql("INSERT INTO outbox (type, topic) VALUES ('t', 'no topic!')");
+    for _ in 0..2 {
+        let checkup = Checkup::of(&world, &[]);
+        // These brokers make topics.
+        checkup.finds("warning", "topic-missing", &[&world.topic, "will make it"]);
+        checkup.finds("warning", "topic-name", &["\"no topic!\"", "' '"]);
+    }
+    let checkup = Checkup::of(&world, &["--topic", "{table}.{type}"]);
+    checkup.finds("note", "topics-by-type", &["{table}.{type}"]);
+}
+
+#[test]
+fn the_settings_of_a_topic_are_held_against_what_the_relay_sends() {
+    let mut world = World::new("topicsettings");
+    let named = |purpose: &str| format!("{}.{purpose}", world.name());
+    let small = named("small");
+    let (large, huge, few, compacted, old, stamped) = (
+        named("large"),
+        named("huge"),
+        named("few"),
+        named("compacted"),
+        named("old"),
+        named("stamped"),
+    );
+    for (topic, settings) in [
+        (&small, &[("max.message.bytes", "10000")][..]),
+        (&large, &[("max.message.bytes", "2000000")]),
+        (&huge, &[("max.message.bytes", "100000000")]),
+        (&few, &[("min.insync.replicas", "2")]),
+        (&compacted, &[("cleanup.policy", "compact")]),
+        (&old, &[("message.timestamp.before.max.ms", "60000")]),
+        (&stamped, &[("message.timestamp.type", "LogAppendTime")]),
+    ] {
+        create_topic(&world, topic, 1, settings);
+        world.sql(&format!(
+            "INSERT INTO outbox (type, topic, payload, created_at) VALUES ('t', '{topic}', repeat('x', 20000), now() - interval '1 hour')"
+        ));
+    }
+    let checkup = Checkup::of(&world, &[]);
+    assert_eq!(checkup.code, Some(1));
+    checkup.finds("warning", "topic-too-small", &[&small, "10000", "1048588"]);
+    checkup.finds("warning", "row-too-large", &["20000 bytes", &small]);
+    checkup.finds("note", "topic-larger", &[&large, "2000000"]);
+    checkup.finds("note", "topic-untold", &[&huge]);
+    checkup.finds("warning", "topic-copies", &[&large]);
+    // The brokers of the tests take it all the same: it was tried.
+    checkup.finds("warning", "topic-min-insync", &[&few, "1 copies"]);
+    checkup.lacks(&["topic-stuck", "topic-forbidden"]);
+    checkup.finds(
+        "error",
+        "topic-compacted",
+        &[&compacted, "1 rows without a key"],
+    );
+    checkup.finds("error", "topic-times", &[&old, "1m"]);
+    checkup.finds("note", "topic-times", &[&stamped, "LogAppendTime"]);
+    for topic in [&small, &large, &few, &compacted, &old, &stamped] {
+        let left = Consumer::new(&world, topic).drain().len();
+        assert_eq!(left, 0, "{topic}: a check writes no record");
+    }
+}
+
+#[test]
+fn brokers_that_are_away_or_refuse_are_told_apart() {
+    let world = World::new("kafkaaway");
+    let checkup = Checkup::of(&world, &["--kafka-brokers", "127.0.0.1:1"]);
+    assert_eq!(checkup.code, Some(1));
+    checkup.finds("error", "kafka-away", &["127.0.0.1:1", "refused"]);
+    // The database is looked at all the same.
+    checkup.finds("note", "no-leader", &[]);
+    let checkup = check_with(&world, "\"security.protocol\" = \"ssl\"");
+    checkup.finds("error", "kafka-refused", &["SSL"]);
+}
+
+#[test]
+fn brokers_that_give_no_identity_or_no_right_are_named() {
+    let world = World::new("kafkarights");
+    let mock = MockCluster::new(3).expect("brokers");
+    mock.create_topic(&world.topic, 2, 3).expect("a topic");
+    mock.apiversion(RDKafkaApiKey::InitProducerId, None, None)
+        .expect("an older broker");
+    mock.partition_leader(&world.topic, 1, None)
+        .expect("a partition without a leader");
+    let brokers = mock.bootstrap_servers();
+    let checkup = Checkup::of(&world, &["--kafka-brokers", &brokers]);
+    checkup.finds("error", "kafka-identity", &["dempotent"]);
+    checkup.finds("error", "topic-leaderless", &["1 ("]);
+    mock.topic_error(
+        &world.topic,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+    )
+    .expect("a topic whose disk is broken");
+    let checkup = Checkup::of(&world, &["--kafka-brokers", &brokers]);
+    checkup.finds("error", "topic-stuck", &[&world.topic]);
+    mock.topic_error(
+        &world.topic,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+    )
+    .expect("a topic that may not be described");
+    let checkup = Checkup::of(&world, &["--kafka-brokers", &brokers]);
+    checkup.finds("error", "topic-forbidden", &[&world.topic]);
+}

@@ -1,0 +1,174 @@
+//! Eight relays that are stuck. `status` and `check` name the cause to whoever knows nothing of the project.
+
+use crate::support::{Checkup, Consumer, Instance, Relay, World, create_topic, not_here};
+
+/// What `status` prints.
+fn status(world: &World) -> String {
+    let output = world.doorbell(&["status"]);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn insert(world: &mut World, rows: usize) {
+    world.sql(&format!(
+        "INSERT INTO outbox (type, key, payload, created_at) SELECT 't', 'k' || n, 'x', now() - interval '10 minutes' FROM generate_series(1, {rows}) n"
+    ));
+}
+
+#[track_caller]
+fn has(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+}
+
+#[test]
+fn the_broker_is_down() {
+    let broker = Instance::start("stuckbroker", &["kafka"]);
+    let mut world = World::on("stuckbroker", broker.services());
+    create_topic(&world, &world.topic, 1, &[]);
+    let _relay = Relay::leading(&world, &[]);
+    broker.kill("kafka");
+    insert(&mut world, 3);
+    has(
+        &status(&world),
+        &["3 rows", "oldest", "stuck", "`doorbell check`"],
+    );
+    let checkup = Checkup::of(&world, &[]);
+    assert_eq!(checkup.code, Some(1));
+    checkup.finds(
+        "error",
+        "kafka-away",
+        &[&world.services.kafka_brokers, "does not answer"],
+    );
+    checkup.finds("error", "stuck", &["3 rows", "10m"]);
+}
+
+#[test]
+fn poison_stops_a_relay_that_was_told_to_stop() {
+    let mut world = World::new("stuckpoison");
+    create_topic(&world, &world.topic, 1, &[]);
+    let mut relay = Relay::leading(&world, &["--poison", "stop"]);
+    world.sql("INSERT INTO outbox (type, topic, created_at) VALUES ('t', 'no topic!', now() - interval '10 minutes')");
+    assert!(!relay.wait().success());
+    insert(&mut world, 1);
+    has(&status(&world), &["2 rows", "no relay runs"]);
+    let checkup = Checkup::of(&world, &[]);
+    checkup.finds("warning", "topic-name", &["no topic!"]);
+    checkup.finds("error", "no-leader", &["2 rows"]);
+    // With the other policy it is a dead letter, and named as that.
+    let _relay = Relay::leading(&world, &[]);
+    world.await_empty();
+    has(&status(&world), &["dead", "1 rows", "doorbell dead list"]);
+    Checkup::of(&world, &[]).finds("warning", "dead-letters", &["InvalidTopic"]);
+}
+
+#[test]
+fn the_trigger_is_disabled() {
+    let mut world = World::new("stucktrigger");
+    create_topic(&world, &world.topic, 1, &[]);
+    let _relay = Relay::leading(&world, &[]);
+    world.await_asleep();
+    world.sql("ALTER TABLE outbox DISABLE TRIGGER doorbell_ring");
+    insert(&mut world, 1);
+    has(
+        &status(&world),
+        &["1 rows", "trigger  disabled", "ENABLE TRIGGER"],
+    );
+    let checkup = Checkup::of(&world, &[]);
+    world.sql(&checkup.finds("error", "trigger-disabled", &["disabled"]));
+    insert(&mut world, 1);
+    world.await_empty();
+}
+
+#[test]
+fn an_old_snapshot_is_held() {
+    let mut world = World::new("stuckxmin");
+    create_topic(&world, &world.topic, 1, &[]);
+    let mut forgotten = world.connect();
+    world.sql_on(
+        &mut forgotten,
+        "SET application_name = 'forgotten'; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1",
+    );
+    let _relay = Relay::leading(&world, &[]);
+    insert(&mut world, 1_000);
+    world.await_empty();
+    let checkup = Checkup::of(&world, &["--old", "0s"]);
+    let end = checkup.finds(
+        "warning",
+        "snapshot-held",
+        &["\"forgotten\"", "idle in transaction", "user postgres"],
+    );
+    world.sql(&end);
+    Checkup::of(&world, &["--old", "0s"]).lacks(&["snapshot-held"]);
+}
+
+#[test]
+fn a_pooler_is_between() {
+    if let Some(reason) = not_here("pgbouncer") {
+        return eprintln!("skipped: {reason}");
+    }
+    let server = Instance::start("stuckpooler", &["postgres", "pgbouncer"]);
+    let mut world = World::on("stuckpooler", server.services());
+    create_topic(&world, &world.topic, 1, &[]);
+    insert(&mut world, 1);
+    let database = world.database_url.rsplit_once('/').expect("a URL").1;
+    let pooled = format!("{}/{database}", server.pooler());
+    let relay = world.doorbell(&["run", "--database-url", &pooled]);
+    assert_eq!(relay.status.code(), Some(1));
+    has(&status(&world), &["1 rows", "no relay runs"]);
+    let checkup = Checkup::of(&world, &["--database-url", &pooled]);
+    checkup.finds("error", "pooler", &["pooler in transaction mode"]);
+    // Nothing of it is left on the sessions that the pooler lends: no channel that is listened to, no setting, no statement.
+    let mut client = world.connect_to(&pooled);
+    let left = "SELECT format('%s%s', (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_listening_channels()))";
+    assert_eq!(world.text_on(&mut client, left), "00");
+    assert_eq!(
+        world.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+        0
+    );
+    Checkup::of(&world, &[]).lacks(&["pooler"]);
+}
+
+#[test]
+fn rights_were_revoked() {
+    let mut world = World::new("stuckrights");
+    create_topic(&world, &world.topic, 1, &[]);
+    let role = format!("stuck_{}", world.name());
+    world.sql(&format!(
+        "CREATE ROLE {role} LOGIN; GRANT SELECT, UPDATE, DELETE ON outbox TO {role}; GRANT USAGE ON SCHEMA doorbell TO {role}; \
+         GRANT SELECT ON doorbell.outbox TO {role}; GRANT SELECT, INSERT ON doorbell.dead TO {role}"
+    ));
+    let url = world
+        .database_url
+        .replace("//postgres@", &format!("//{role}@"));
+    let relay = Relay::leading(&world, &["--database-url", &url]);
+    world.sql(&format!("REVOKE DELETE ON outbox FROM {role}"));
+    insert(&mut world, 2);
+    Consumer::new(&world, &world.topic).await_records(2);
+    has(&status(&world), &["2 rows", "stuck"]);
+    let checkup = Checkup::of(&world, &["--database-url", &url]);
+    let grant = checkup.finds("error", "rights-missing", &[&role]);
+    has(&grant, &["GRANT DELETE ON public.outbox TO"]);
+    world.sql(&grant);
+    world.await_empty();
+    assert!(relay.stop().success());
+    world.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
+fn the_topic_is_too_small() {
+    let mut world = World::new("stucksmall");
+    create_topic(&world, &world.topic, 1, &[("max.message.bytes", "10000")]);
+    let _relay = Relay::leading(&world, &[]);
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('t', repeat('x', 20000))");
+    world.await_empty();
+    has(&status(&world), &["dead", "1 rows"]);
+    let checkup = Checkup::of(&world, &[]);
+    checkup.finds("warning", "topic-too-small", &["10000", "1048588"]);
+    checkup.finds(
+        "warning",
+        "dead-letters",
+        &["MessageSizeTooLarge", &world.topic],
+    );
+}
