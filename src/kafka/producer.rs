@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::BaseRecord;
 use secrecy::ExposeSecret;
 
-use super::failure::Refusal;
+use super::failure::{Refusal, Verdict, decide};
 use super::polled::Polled;
 use super::record::{self, BadHeaders};
 use super::reports::{Context, Reports};
@@ -130,23 +130,23 @@ impl Producer {
     }
 }
 
-/// What the producer says at once about a record.
+/// What the producer says at once about a record. It speaks of this one alone, so that a suspicion is a conviction.
 fn send_error(topic: &str, error: &KafkaError) -> SendError {
     use RDKafkaErrorCode as Code;
-    let row = |code: Code, reason: String| {
-        let code = format!("{code:?}");
-        SendError::Row(Refusal { code, reason })
+    let Some(code) = error.rdkafka_error_code() else {
+        return SendError::Producer(error.to_string());
     };
-    match error.rdkafka_error_code() {
-        Some(Code::QueueFull) => SendError::QueueFull,
-        Some(code @ Code::MessageSizeTooLarge) => row(
-            code,
-            "it is larger than the producer's message.max.bytes: raise it under [kafka.properties], and max.message.bytes of the topic".into(),
-        ),
-        Some(code @ (Code::InvalidTopic | Code::UnknownTopic | Code::UnknownPartition)) => {
-            row(code, format!("topic {topic}: {error}"))
-        }
-        _ => SendError::Producer(error.to_string()),
+    match (code, decide(code)) {
+        (Code::QueueFull, _) => SendError::QueueFull,
+        (Code::MessageSizeTooLarge, _) => SendError::Row(Refusal {
+            code: format!("{code:?}"),
+            reason: "it is larger than the producer's message.max.bytes: raise it under [kafka.properties], and max.message.bytes of the topic".into(),
+        }),
+        (_, Verdict::Row | Verdict::Suspect) => SendError::Row(Refusal {
+            code: format!("{code:?}"),
+            reason: format!("topic {topic}: {error}"),
+        }),
+        (_, Verdict::Purged | Verdict::Producer) => SendError::Producer(error.to_string()),
     }
 }
 
