@@ -17,6 +17,7 @@ const OUTBOX_KEYS: &[&str] = &[
     "topic",
     "sweep",
     "poison",
+    "poison_topics",
     "in_flight_rows",
     "in_flight_bytes",
     "columns",
@@ -167,6 +168,11 @@ impl Reader<'_> {
                 "topic" => outbox.topic = self.text(&entry),
                 "sweep" => outbox.sweep = self.text(&entry),
                 "poison" => outbox.poison = self.text(&entry),
+                "poison_topics" => {
+                    for topic in self.section(&entry, "[outbox.poison_topics]") {
+                        self.poison_topic(topic.key.to_owned(), &topic, &mut outbox);
+                    }
+                }
                 "in_flight_rows" => outbox.in_flight_rows = self.number(&entry),
                 "in_flight_bytes" => outbox.in_flight_bytes = self.size(&entry),
                 "columns" => self.columns(&entry, &mut outbox),
@@ -174,6 +180,17 @@ impl Reader<'_> {
             }
         }
         outbox
+    }
+
+    /// A topic's name with dots and without quotes: as with properties.
+    fn poison_topic(&mut self, name: String, topic: &Entry<'_, '_>, outbox: &mut OutboxLayer) {
+        if let DeValue::Table(table) = topic.value {
+            for inner in self.entries(table) {
+                self.poison_topic(format!("{name}.{}", inner.key), &inner, outbox);
+            }
+        } else if let Some(policy) = self.text(topic) {
+            outbox.poison_topics.insert(name, policy);
+        }
     }
 
     fn columns(&mut self, section: &Entry<'_, '_>, outbox: &mut OutboxLayer) {

@@ -67,7 +67,8 @@ pub struct OutboxFlags {
     #[arg(long, value_name = "KEY=NAME")]
     pub column: Vec<String>,
 
-    /// What becomes of a row that Kafka can never take: park moves it to the dead letters, stop ends the relay [default: park]
+    /// What becomes of a row that Kafka can never take: park moves it to the dead letters, hold-key has later rows of its key wait behind it,
+    /// stop ends the relay [default: park]
     #[arg(long, value_name = "POLICY")]
     pub poison: Option<String>,
 

@@ -108,7 +108,7 @@ impl InForce {
     }
 }
 
-fn of_outbox(layer: &OutboxLayer, index: usize) -> [Section; 2] {
+fn of_outbox(layer: &OutboxLayer, index: usize) -> [Section; 3] {
     let OutboxLayer {
         origin: _,
         table,
@@ -118,6 +118,7 @@ fn of_outbox(layer: &OutboxLayer, index: usize) -> [Section; 2] {
         in_flight_rows,
         in_flight_bytes,
         columns: mapped,
+        poison_topics,
     } = layer;
     let usual = Outbox::default();
     let usual_sweep = humantime::format_duration(usual.sweep).to_string();
@@ -144,7 +145,15 @@ fn of_outbox(layer: &OutboxLayer, index: usize) -> [Section; 2] {
         outbox: Some(index),
         ..Section::new(head, values)
     };
-    [section("[[outbox]]", values), section(COLUMNS, columns)]
+    let policies = poison_topics
+        .iter()
+        .map(|(topic, policy)| text(&quoted(topic), Some(policy), None));
+    let policies = policies.collect();
+    [
+        section("[[outbox]]", values),
+        section(COLUMNS, columns),
+        section("[outbox.poison_topics]", policies),
+    ]
 }
 
 impl Section {

@@ -48,6 +48,7 @@ pub(super) struct OutboxLayer {
     pub(super) topic: Option<Given>,
     pub(super) sweep: Option<Given>,
     pub(super) poison: Option<Given>,
+    pub(super) poison_topics: BTreeMap<String, Given>,
     pub(super) in_flight_rows: Option<Given>,
     pub(super) in_flight_bytes: Option<Given>,
     pub(super) columns: BTreeMap<String, Given>,

@@ -75,6 +75,8 @@ pub struct Outbox {
     pub columns: Columns,
     /// What becomes of rows that Kafka can never take.
     pub poison: Poison,
+    /// The same for rows of single topics.
+    pub poison_topics: BTreeMap<String, Poison>,
     /// Most rows between fetch and delete.
     pub in_flight_rows: usize,
     /// Most bytes between fetch and delete.
@@ -87,6 +89,8 @@ pub enum Poison {
     /// It moves to `doorbell.dead`, and the others go on.
     #[default]
     Park,
+    /// It stays and is tried again; later rows of its key wait behind it, all others go on.
+    HoldKey,
     /// It stays, and the relay ends rather than go past it.
     Stop,
 }
@@ -97,8 +101,12 @@ impl Poison {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         match text {
             "park" => Ok(Self::Park),
+            "hold-key" => Ok(Self::HoldKey),
             "stop" => Ok(Self::Stop),
-            _ => Err(format!("is unknown; {}", meant(text, &["park", "stop"]))),
+            _ => Err(format!(
+                "is unknown; {}",
+                meant(text, &["park", "hold-key", "stop"])
+            )),
         }
     }
 }
@@ -111,6 +119,7 @@ impl Default for Outbox {
             sweep: defaults::SWEEP,
             columns: Columns::default(),
             poison: Poison::default(),
+            poison_topics: BTreeMap::new(),
             in_flight_rows: defaults::IN_FLIGHT_ROWS,
             in_flight_bytes: defaults::IN_FLIGHT_BYTES,
         }

@@ -167,6 +167,7 @@ fn outbox(layer: OutboxLayer, origin: Option<Origin>, faults: &mut Faults) -> Op
     columns(&mut outbox.columns, layer.columns, faults);
     outbox.sweep = sweep.unwrap_or(outbox.sweep);
     outbox.poison = poison.unwrap_or_default();
+    outbox.poison_topics = poison_topics(layer.poison_topics, faults);
     outbox.in_flight_rows = rows.unwrap_or(outbox.in_flight_rows);
     outbox.in_flight_bytes = bytes.unwrap_or(outbox.in_flight_bytes);
     if named {
@@ -197,6 +198,22 @@ fn sweep(text: &str) -> Result<Duration, String> {
         ));
     }
     values::duration(text, defaults::SWEEP_BOUNDS)
+}
+
+fn poison_topics(given: BTreeMap<String, Given>, faults: &mut Faults) -> BTreeMap<String, Poison> {
+    let mut policies = BTreeMap::new();
+    for (topic, policy) in given {
+        if let Err(fault) = check_topic(&topic) {
+            let text = format!("no topic of [outbox.poison_topics] can have this name: {fault}");
+            faults.push(Some(policy.origin), text);
+            continue;
+        }
+        let what = format!("the poison policy of the topic `{topic}`");
+        if let Some(policy) = take(Some(policy), &what, faults, |text| Poison::parse(&text)) {
+            policies.insert(topic, policy);
+        }
+    }
+    policies
 }
 
 fn columns(columns: &mut Columns, given: BTreeMap<String, Given>, faults: &mut Faults) {

@@ -57,6 +57,11 @@ impl Polled {
         self.producer.client()
     }
 
+    /// The producer itself, for a question that blocks.
+    pub(super) fn shared(&self) -> Arc<BaseProducer<Context>> {
+        Arc::clone(&self.producer)
+    }
+
     /// Puts a record into the queue; its report comes through the context.
     pub(super) fn send(&self, record: Record<'_>) -> KafkaResult<()> {
         self.producer.send(record).map_err(|(error, _)| error)?;

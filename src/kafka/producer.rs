@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::BaseRecord;
+use rdkafka::producer::{BaseRecord, Producer as _};
 use secrecy::ExposeSecret;
 
-use super::failure::{Refusal, Verdict, decide};
+use super::failure::{Refusal, Verdict, decide, told};
 use super::polled::Polled;
 use super::record::{self, BadHeaders};
 use super::reports::{Context, Reports};
@@ -17,6 +17,9 @@ use crate::event::{Event, OutboxId};
 
 /// librdkafka's own default for `batch.size`.
 pub const DEFAULT_BATCH_SIZE: usize = 1_000_000;
+
+/// A broker that takes longer to answer about a topic is away: the producer waits for it anyway.
+const INQUIRY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a record was not taken by the producer.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +125,24 @@ impl Producer {
     /// A broker answered to another producer a moment ago: from now on its absence is worth a word in the log.
     pub fn assume_connected(&self) {
         self.inner.client().context().here();
+    }
+
+    /// Asks a broker about a topic when it is called, which blocks: why the topic takes no record, if the answer says so. What the producer knew of the topic
+    /// is renewed by the answer.
+    pub fn inquiry(&self, topic: &str) -> impl FnOnce() -> Option<Refusal> + Send + 'static {
+        let (producer, topic) = (self.inner.shared(), topic.to_owned());
+        move || {
+            let metadata = producer
+                .client()
+                .fetch_metadata(Some(&topic), INQUIRY_PATIENCE)
+                .ok()?;
+            let answer = metadata.topics().iter().find(|it| it.name() == topic)?;
+            let code = answer.error().map(RDKafkaErrorCode::from)?;
+            match decide(code) {
+                Verdict::Row | Verdict::Suspect => Some(told(code)),
+                Verdict::Purged | Verdict::Producer => None,
+            }
+        }
     }
 
     /// Whether a broker answers within the time. Blocks.

@@ -4,6 +4,7 @@ use sqlx::postgres::{PgRow, PgValueFormat};
 use sqlx::{Row, ValueRef};
 
 use super::error::{Error, Result};
+use super::leader::Sent;
 use super::registry::{self, Entry};
 use super::session::Session;
 use super::table::Table;
@@ -24,6 +25,7 @@ pub struct Reader {
     fetch: String,
     fetch_with_gaps: String,
     ids_below: String,
+    keys_below: String,
     relations: Vec<i64>,
     table: String,
 }
@@ -80,12 +82,8 @@ impl Reader {
             session,
             fetch,
             fetch_with_gaps,
-            ids_below: format!(
-                "SELECT {id}, {created_at} FROM {table} WHERE {id} > $1 AND {id} <= $2 ORDER BY {id} LIMIT {LOOK_PAGE}",
-                id = table.columns.id,
-                created_at = table.columns.created_at,
-                table = table.quoted,
-            ),
+            ids_below: ids_below(table, "NULL"),
+            keys_below: ids_below(table, &table.columns.key),
             relations: table.relations.iter().map(|oid| i64::from(*oid)).collect(),
             table: table.quoted.clone(),
         })
@@ -124,14 +122,27 @@ impl Reader {
         Ok(batch)
     }
 
-    /// One page of the ids in `(after, until]` with their times of creation, ascending; reads no payload.
-    pub async fn ids(&mut self, after: i64, until: i64) -> Result<Vec<(i64, i64)>> {
+    /// One page of the ids in `(after, until]` with their times of creation, ascending, and where that is asked for with their keys; reads no payload.
+    pub async fn ids(
+        &mut self,
+        after: i64,
+        until: i64,
+        with_keys: bool,
+    ) -> Result<Vec<(Sent, Option<Vec<u8>>)>> {
+        let statement = match with_keys {
+            true => &self.keys_below,
+            false => &self.ids_below,
+        };
         let rows = self
             .session
-            .all(&self.ids_below, |q| q.bind(after).bind(until))
+            .all(statement, |q| q.bind(after).bind(until))
             .await?;
         rows.iter()
-            .map(|row| Ok((int(row, 0)?, time(row, 1)?)))
+            .map(|row| {
+                let (id, created_at) = (int(row, 0)?, time(row, 1)?);
+                let key = bytes(row, 2)?.map(<[u8]>::to_vec);
+                Ok((Sent { id, created_at }, key))
+            })
             .collect()
     }
 
@@ -166,6 +177,14 @@ impl Reader {
     pub fn pid(&self) -> i32 {
         self.session.pid()
     }
+}
+
+fn ids_below(table: &Table, key: &str) -> String {
+    let (id, created_at) = (&table.columns.id, &table.columns.created_at);
+    let from = &table.quoted;
+    format!(
+        "SELECT {id}, {created_at}, {key} FROM {from} WHERE {id} > $1 AND {id} <= $2 ORDER BY {id} LIMIT {LOOK_PAGE}"
+    )
 }
 
 /// The two forms of the fetch: rows above a cursor, and the same after a look into gaps.

@@ -25,13 +25,15 @@ pub enum RelayError {
     KafkaAway(String),
     /// A row that Kafka can never take, and the policy is to stop.
     #[error(
-        "row {id} cannot be sent: {reason}; nothing behind it is fetched, since the poison policy is stop: correct or delete the row, or set the policy to park"
+        "row {id} cannot be sent: {reason}; nothing behind it is fetched, since {policy}: correct or delete the row, or set the policy to park"
     )]
     Poison {
         /// The row's id.
         id: i64,
         /// What Kafka said.
         reason: String,
+        /// Why the others do not go on.
+        policy: String,
     },
     /// A task of the relay panicked.
     #[error("a task of the relay failed: {0}; this is a defect of Doorbell")]

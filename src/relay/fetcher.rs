@@ -10,7 +10,7 @@ use super::doze::{Action, Doze, Event};
 use super::pace::Pace;
 use super::position::WIDE_INTERVAL;
 use super::scan::{Catch, Scan};
-use super::shared::{Ending, PING_INTERVAL};
+use super::shared::{Ending, PING_INTERVAL, Shared};
 use crate::postgres::{Key, Reader, Result};
 
 /// A relay that stays awake looks over the ids below its cursor this often: a writer that gives ids by hand is silent as well.
@@ -193,6 +193,7 @@ impl Fetcher {
     ) -> Result<Option<Event>> {
         loop {
             let (look, judge) = (self.scan.at.look_due, self.scan.at.swept);
+            let next_try = self.scan.next_try().map(time::Instant::from_std);
             tokio::select! {
                 // Rings may come without end; the others are rare by themselves.
                 biased;
@@ -203,6 +204,11 @@ impl Fetcher {
                         return Ok(Some(Event::Rung));
                     }
                 }
+                () = held(&self.scan.shared, next_try) => match self.scan.tend().await? {
+                    true if self.scan.at.is_behind() => return Ok(Some(Event::Rung)),
+                    true => {}
+                    false => return Ok(None),
+                },
                 () = at_time(judge.map(|swept| swept.judged)) => self.scan.judge_sweep(),
                 () = sleep_until(self.scan.at.next_sweep) => {
                     self.scan.at.next_sweep = time::Instant::now() + jittered(self.sweep);
@@ -226,6 +232,14 @@ impl Fetcher {
                 () = at_time(until) => return Ok(Some(Event::Paused)),
             }
         }
+    }
+}
+
+/// Waits until a held row is to be tried again, or something else about the keys that wait has changed.
+async fn held(shared: &Shared, next_try: Option<time::Instant>) {
+    tokio::select! {
+        () = at_time(next_try) => {}
+        () = shared.held.notified() => {}
     }
 }
 

@@ -13,6 +13,8 @@
 //! | `shared` | what the stages share |
 //! | `refusal` | rows that Kafka can never take |
 //! | `pause` | waits while the outbox is paused |
+//! | `care` | what is looked at before a row goes, where keys may have to wait |
+//! | `held` | keys that wait behind a refused row (pure) |
 //! | `parking` | moves them to the dead letters |
 //! | `position` | where the first stage's reading stands |
 //! | `doze` | when the relay sleeps and when it wakes (pure) |
@@ -23,11 +25,13 @@
 //! | `backoff` | waits between tries (pure) |
 
 mod backoff;
+mod care;
 mod doze;
 mod error;
 mod fetcher;
 mod fleet;
 mod gaps;
+mod held;
 mod observer;
 mod pace;
 mod parking;

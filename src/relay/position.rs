@@ -98,11 +98,20 @@ impl Position {
 
     /// The cursor returns to before `id`: the rows from there on are looked at again, and the known ones among them left out.
     pub(super) fn go_back(&mut self, id: i64) {
+        if id > self.cursor {
+            // It went back already, and comes there on its way up.
+            return;
+        }
         let cursor = id.saturating_sub(1);
         debug!(row.id = id, "a row below the cursor: going back");
         self.known_up_to = Some(self.known_up_to.unwrap_or(i64::MIN).max(self.cursor));
         self.cursor = cursor;
         self.gaps.forget_above(cursor);
+    }
+
+    /// Whether it went back, and is not where it was yet.
+    pub(super) fn is_behind(&self) -> bool {
+        self.known_up_to.is_some()
     }
 
     /// Asks for as many rows as fit the bytes, by the sizes that the last fetch met.

@@ -1,21 +1,22 @@
 //! Second stage: from a batch to records in the producer's queue, in order.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::mpsc;
 use tracing::info;
 
+use super::care::{Care, Pass};
 use super::refusal::Refusals;
 use super::scan::Fetched;
-use super::shared::{Ending, Memory, Shared};
+use super::shared::{Ending, Shared};
 use super::window::Ticket;
 use crate::config::{Route, check_topic};
 use crate::event::Event;
 use crate::kafka::{Producer, Refusal, SendError, Topics};
 
-/// Room that a batch's frame takes beside its records, generously.
-const FRAME: usize = 512;
+/// Room that a batch's frame takes beside its records, and a record's own headers beside its contents, generously.
+pub(super) const FRAME: usize = 512;
 
 /// What the second stage holds.
 pub(crate) struct Publisher {
@@ -24,19 +25,27 @@ pub(crate) struct Publisher {
     pub(crate) route: Route,
     pub(crate) table: String,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) batches: mpsc::Receiver<Fetched>,
+}
+
+/// The topic of the last row: as a rule also that of the next.
+#[derive(Default)]
+struct Current {
+    name: String,
+    care: Care,
 }
 
 impl Publisher {
     /// Runs until the first stage is done. Rows that it does not hand over any more are as if never fetched. Gives the producer back: its reports
     /// are still to come.
     pub(crate) async fn run(mut self) -> Producer {
-        let mut known_topic = String::new();
+        let mut current = Current::default();
         while let Some(fetched) = self.batches.recv().await {
-            let next = self.publish(&fetched, &mut known_topic).await;
-            if next == fetched.first + fetched.batch.len() {
+            let next = self.publish(&fetched, &mut current).await;
+            let last = fetched.first + fetched.batch.len();
+            if next == last {
+                self.shared.published(next);
                 continue;
             }
             self.shared.window().give_up_from(next);
@@ -50,12 +59,15 @@ impl Publisher {
     }
 
     /// Hands a batch over; the ticket of the first row that was not.
-    async fn publish(&mut self, fetched: &Fetched, known_topic: &mut String) -> Ticket {
+    async fn publish(&self, fetched: &Fetched, current: &mut Current) -> Ticket {
         for (offset, event) in fetched.batch.events().enumerate() {
             let ticket = fetched.first + offset;
             let sent = match self.topic(&event) {
-                Err(reason) => self.refuse(ticket, Refusal::topic(reason)),
-                Ok(topic) => self.publish_to(&topic, &event, ticket, known_topic).await,
+                Err(reason) => {
+                    let care = self.refusals.care("", None);
+                    self.refuse(ticket, &event, &care, Refusal::topic(reason))
+                }
+                Ok(topic) => self.publish_to(&topic, &event, ticket, current).await,
             };
             if !sent {
                 return ticket;
@@ -64,30 +76,45 @@ impl Publisher {
         fetched.first + fetched.batch.len()
     }
 
-    /// Sends one row, or refuses it; `false` when neither it nor what follows goes on.
+    /// Sends one row, refuses it, or leaves it in the table; `false` when neither it nor what follows goes on.
     async fn publish_to(
         &self,
         topic: &str,
         event: &Event<'_>,
         ticket: Ticket,
-        known_topic: &mut String,
+        current: &mut Current,
     ) -> bool {
-        if known_topic != topic {
+        if current.name != topic {
             if let Err(fault) = check_topic(topic) {
                 let reason = format!("its topic cannot be one: {fault}");
-                return self.refuse(ticket, Refusal::topic(reason));
+                let care = self.refusals.care(topic, None);
+                return self.refuse(ticket, event, &care, Refusal::topic(reason));
             }
-            if !self.is_within_limit(topic).await {
+            let limit = self.topics.lock().await.limit(topic).await;
+            if !self.is_within_limit(topic, limit) {
                 self.shared.end(Ending::Rebatch);
                 return false;
             }
-            known_topic.clear();
-            known_topic.push_str(topic);
+            topic.clone_into(&mut current.name);
+            current.care = self.refusals.care(topic, limit);
         }
-        self.send(topic, event, ticket).await
+        match self
+            .refusals
+            .pass(&self.shared, ticket, event, &current.care)
+        {
+            Pass::Stays => return true,
+            Pass::Doubtful => {
+                if let Some(refusal) = self.ask_about(topic).await {
+                    return self.refuse(ticket, event, &current.care, refusal);
+                }
+            }
+            Pass::Goes => {}
+        }
+        self.send(topic, event, ticket, &current.care).await
     }
 
-    fn refuse(&self, ticket: Ticket, refusal: Refusal) -> bool {
+    fn refuse(&self, ticket: Ticket, event: &Event<'_>, care: &Care, refusal: Refusal) -> bool {
+        self.refusals.mark(&self.shared, ticket, event, care);
         self.refusals.refuse(&self.shared, ticket, refusal)
     }
 
@@ -101,12 +128,20 @@ impl Publisher {
         })
     }
 
+    /// Why a topic that took nothing so far takes nothing now either. The producer itself would look for it for half a minute, and be of the same
+    /// opinion for minutes.
+    async fn ask_about(&self, topic: &str) -> Option<Refusal> {
+        let inquiry = self.producer.inquiry(topic);
+        tokio::task::spawn_blocking(inquiry).await.ok().flatten()
+    }
+
     /// The broker judges a batch by its topic's limit, and one that is too large comes back whole. So batches stay below the smallest limit.
-    async fn is_within_limit(&self, topic: &str) -> bool {
-        let Some(limit) = self.topics.lock().await.limit(topic).await else {
+    fn is_within_limit(&self, topic: &str, limit: Option<usize>) -> bool {
+        let Some(limit) = limit else {
             return true;
         };
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = self.refusals.memory.lock();
+        let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
         let largest = limit.saturating_sub(FRAME).max(1);
         if memory.batch_size <= largest {
             return true;
@@ -121,13 +156,13 @@ impl Publisher {
     }
 
     /// Sends one row, waiting while the producer's queue is full; `false` when nothing more is to be sent.
-    async fn send(&self, topic: &str, event: &Event<'_>, ticket: Ticket) -> bool {
+    async fn send(&self, topic: &str, event: &Event<'_>, ticket: Ticket, care: &Care) -> bool {
         loop {
             // Before the try, so that no report between the two goes unnoticed.
             let room = self.shared.room.notified();
             match self.producer.send(topic, event, ticket) {
                 Ok(()) => return true,
-                Err(SendError::Row(refusal)) => return self.refuse(ticket, refusal),
+                Err(SendError::Row(refusal)) => return self.refuse(ticket, event, care, refusal),
                 Err(SendError::Producer(reason)) => {
                     self.shared.end(Ending::Producer(reason));
                     return false;

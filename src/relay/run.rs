@@ -145,7 +145,9 @@ impl OutboxRelay {
                 }
                 // The next turn says so and waits.
                 Ending::Paused => {}
-                Ending::Poison { id, reason } => return Err(RelayError::Poison { id, reason }),
+                Ending::Poison { id, reason, policy } => {
+                    return Err(RelayError::Poison { id, reason, policy });
+                }
                 Ending::Rebatch => self.topics.lock().await.forget(),
                 Ending::Producer(reason) => {
                     warn!(

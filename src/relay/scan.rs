@@ -1,10 +1,10 @@
 //! What the first stage asks the table: the rows above the cursor, those in the gaps, and a look over everything else.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 use tokio::time;
 use tracing::{debug, info, warn};
@@ -19,6 +19,12 @@ use crate::postgres::{Ask, Batch, Entry, LOOK_PAGE, Reader, Result, Sent};
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// A notification arrives within milliseconds of the commit.
 const RING_IS_LATE: Duration = Duration::from_secs(1);
+
+/// Most held rows that are tried again by one statement.
+const TRIES: usize = 1_000;
+
+/// Where there is no room for them, they are tried again after this.
+const NO_ROOM: Duration = Duration::from_secs(1);
 
 /// Rows on their way to the publisher, with the ticket of the first.
 pub(crate) struct Fetched {
@@ -45,6 +51,8 @@ pub(crate) struct Scan {
     pub(crate) oid: u32,
     /// Server processes of our own sessions: they never own a gap.
     pub(crate) ours: Vec<i32>,
+    /// Whether keys may have to wait.
+    pub(crate) holds_keys: bool,
     pub(crate) at: Position,
     /// Whether a ring or rows came since the last fetch: gaps do not close where nothing moves.
     pub(crate) stirred: bool,
@@ -53,6 +61,9 @@ pub(crate) struct Scan {
 impl Scan {
     /// Fetches once; `None` when there will be no more fetches. `woken` is when its reason came.
     pub(super) async fn fetch(&mut self, woken: Instant) -> Result<Option<Catch>> {
+        if !self.tend().await? {
+            return Ok(None);
+        }
         match self.room().await {
             Some(room) => self.fetch_into(room, woken).await,
             None => Ok(None),
@@ -62,7 +73,8 @@ impl Scan {
     /// The last fetch before sleep. It does not wait for room: writers ring meanwhile. And it leaves no gap out.
     pub(super) async fn settle(&mut self) -> Result<Option<Catch>> {
         let room = self.shared.window().room();
-        let Some(room) = room else {
+        let waited_for = self.memory().held.has_over();
+        let Some(room) = room.filter(|_| !waited_for) else {
             return Ok(Some(Catch {
                 rows: 0,
                 complete: false,
@@ -166,12 +178,110 @@ impl Scan {
         taken
     }
 
-    /// Rows that must not be fetched again.
+    /// Rows that must not be fetched again. Those that wait behind a held row are not among them: they are known by their keys.
     fn known(&self) -> FxHashMap<i64, i64> {
         let mut known = self.shared.window().known();
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = self.memory();
         known.extend(&memory.refused);
+        known.extend(memory.held.heads().map(|row| (row.id, row.created_at)));
         known
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When a held row is to be tried again.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        match self.holds_keys {
+            true => self.memory().held.next_try(),
+            false => None,
+        }
+    }
+
+    /// Looks after the keys that wait; `false` when there will be no more fetches.
+    pub(super) async fn tend(&mut self) -> Result<bool> {
+        if self.next_try().is_some_and(|due| due <= Instant::now()) && !self.try_again().await? {
+            return Ok(false);
+        }
+        if self.memory().held.has_over() {
+            if !self.all_published().await {
+                return Ok(false);
+            }
+            let lowest = self.memory().held.release();
+            if let Some(lowest) = lowest {
+                self.at.go_back(lowest);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until the second stage has nothing left; `false` when there will be no more fetches.
+    async fn all_published(&self) -> bool {
+        loop {
+            let changed = self.shared.room.notified();
+            if self.shared.halt.is_cancelled() {
+                return false;
+            }
+            if self.shared.is_published() {
+                return true;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.shared.halt.cancelled() => return false,
+            }
+        }
+    }
+
+    /// Fetches the held rows anew whose time has come, as they are by now, and passes them on. `false` when there will be no more fetches.
+    async fn try_again(&mut self) -> Result<bool> {
+        let now = Instant::now();
+        let room = self.shared.window().room();
+        let most = room.map_or(TRIES, |room| room.rows.min(TRIES));
+        let rows = self.memory().held.take_due(now, most);
+        let Some(room) = room else {
+            // What is under way goes first.
+            let mut memory = self.memory();
+            for row in rows {
+                memory.held.put_off(row, now + NO_ROOM);
+            }
+            return Ok(true);
+        };
+        let ids: Vec<(i64, i64)> = rows.iter().map(|row| (row.id, row.id)).collect();
+        let ask = Ask {
+            after: i64::MAX,
+            gaps: &ids,
+            rows: ids.len(),
+            bytes: room.bytes.min(MAX_BYTES),
+        };
+        let mut batch = self.reader.fetch(&ask).await?;
+        let bytes: usize = batch.heads().map(|row| row.bytes).sum();
+        let cut = bytes >= ask.bytes || batch.len() >= ask.rows;
+        let there: FxHashMap<i64, i64> =
+            batch.heads().map(|row| (row.id, row.created_at)).collect();
+        let last = batch.heads().map(|row| row.id).max();
+        {
+            let mut memory = self.memory();
+            for row in &rows {
+                if there.get(&row.id) == Some(&row.created_at) {
+                    continue;
+                }
+                // Behind the cut there may be more.
+                if cut && last.is_some_and(|last| row.id > last) {
+                    memory.held.put_off(*row, now);
+                } else {
+                    debug!(row.id = row.id, "a held row is gone: its key goes on");
+                    memory.held.is_gone(*row);
+                }
+            }
+        }
+        let tried: FxHashSet<Sent> = rows.into_iter().collect();
+        batch.retain(|row| {
+            let (id, created_at) = (row.id, row.created_at);
+            tried.contains(&Sent { id, created_at })
+        });
+        debug!(rows = batch.len(), "held rows are tried again");
+        Ok(self.hand_over(batch).await)
     }
 
     /// Looks over the ids at or below the cursor. If there is a row that nobody knows, the cursor goes back before it. How many there are.
@@ -179,17 +289,24 @@ impl Scan {
         let begun = time::Instant::now();
         // Taken before the look: a row that is deleted meanwhile is still known.
         let known = self.known();
+        let by_key = !self.memory().held.is_empty();
         let (mut after, mut lowest, mut strays) = (i64::MIN, None, 0);
         loop {
-            let page = self.reader.ids(after, self.at.cursor).await?;
-            for (id, created_at) in &page {
-                if known.get(id) != Some(created_at) {
-                    lowest.get_or_insert(*id);
+            let page = self.reader.ids(after, self.at.cursor, by_key).await?;
+            let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            for (row, key) in &page {
+                let waits = || {
+                    let lane = memory.held.lane(key.as_deref(), *row);
+                    by_key && memory.held.waits(lane)
+                };
+                if known.get(&row.id) != Some(&row.created_at) && !waits() {
+                    lowest.get_or_insert(row.id);
                     strays += 1;
                 }
             }
+            drop(memory);
             match page.last() {
-                Some((last, _)) if page.len() == LOOK_PAGE => after = *last,
+                Some((last, _)) if page.len() == LOOK_PAGE => after = last.id,
                 _ => break,
             }
         }

@@ -1,7 +1,7 @@
 //! What the three stages of a term share, and how one of them ends it for all.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::held::Held;
 use super::observer::{Observer, Step};
-use super::window::Window;
+use super::window::{Ticket, Window};
 use crate::kafka::Reports;
 use crate::postgres::{Convict, Error, Sent};
 
@@ -33,6 +34,8 @@ pub(crate) enum Ending {
         id: i64,
         /// What Kafka said.
         reason: String,
+        /// Why the others do not go on.
+        policy: String,
     },
     /// The name of the table stands for another table now, or for none.
     TableChanged,
@@ -65,6 +68,10 @@ pub(crate) struct Shared {
     pub(crate) abandon: CancellationToken,
     /// The third stage is done: nobody waits for the producer any more.
     pub(crate) done: CancellationToken,
+    /// A key began to wait, or may go on: the first stage has to look after it.
+    pub(crate) held: Notify,
+    /// Rows before this one have left the second stage: they are with the producer, or given up.
+    published: AtomicUsize,
     /// The first stage has read the whole table once.
     pub(crate) caught_up: AtomicBool,
     /// What a commit takes that waits for the disk, in microseconds; 0: not measured yet.
@@ -81,6 +88,8 @@ impl Shared {
             halt: CancellationToken::new(),
             abandon: CancellationToken::new(),
             done: CancellationToken::new(),
+            held: Notify::new(),
+            published: AtomicUsize::new(0),
             caught_up: AtomicBool::new(false),
             commit: AtomicU64::new(0),
             window: Mutex::new(window),
@@ -91,6 +100,17 @@ impl Shared {
     /// The window; held for moments, never over an await.
     pub(crate) fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The second stage is through with the rows before this one.
+    pub(crate) fn published(&self, next: Ticket) {
+        self.published.store(next, Ordering::Release);
+        self.room.notify_waiters();
+    }
+
+    /// Whether no fetched row is before or in the second stage.
+    pub(crate) fn is_published(&self) -> bool {
+        self.published.load(Ordering::Acquire) >= self.window().next_ticket()
     }
 
     /// A commit that waited for the disk took so long.
@@ -152,6 +172,8 @@ pub(crate) struct Memory {
     pub(crate) refused: FxHashMap<i64, i64>,
     /// Those of them that are still to be moved to the dead letters.
     pub(crate) convicts: VecDeque<Convict>,
+    /// Keys that wait behind a refused row.
+    pub(crate) held: Held,
     /// Rows that came back with others: sent alone once more.
     pub(crate) suspects: FxHashSet<Sent>,
     /// Batches are not made larger than this.

@@ -14,7 +14,7 @@ use super::pace::Pace;
 use super::parking::Parking;
 use super::position::Position;
 use super::publisher::Publisher;
-use super::refusal::Refusals;
+use super::refusal::{Policies, Refusals};
 use super::scan::Scan;
 use super::settler::Settler;
 use super::shared::{Counters, Ending, Memory, PING_INTERVAL, Shared};
@@ -137,10 +137,11 @@ impl Term<'_> {
         let refusals = Arc::new(Refusals {
             memory: Arc::clone(&self.memory),
             counters: Arc::clone(&self.counters),
-            policy: self.outbox.poison,
+            policies: Policies::of(self.outbox),
             convicted: Notify::new(),
         });
         let sweep = self.outbox.sweep;
+        let known_up_to = self.start_over();
         let scan = Scan {
             reader,
             shared: Arc::clone(shared),
@@ -149,7 +150,8 @@ impl Term<'_> {
             batches: to_publisher,
             oid: self.table.oid,
             ours,
-            at: Position::start(self.highest_refused(), Instant::now() + jittered(sweep)),
+            holds_keys: refusals.policies.hold_keys(),
+            at: Position::start(known_up_to, Instant::now() + jittered(sweep)),
             stirred: true,
         };
         let pace = Pace::new(self.poll, std::time::Instant::now());
@@ -160,7 +162,6 @@ impl Term<'_> {
             route: self.outbox.topic.clone(),
             table: self.table.name.clone(),
             shared: Arc::clone(shared),
-            memory: Arc::clone(&self.memory),
             refusals: Arc::clone(&refusals),
             batches,
         };
@@ -217,10 +218,12 @@ impl Term<'_> {
     }
 
     /// Rows that an earlier term refused lie among those that this one reads from the start: to send one again would have its batch refused and
-    /// end the term, again and again.
-    fn highest_refused(&self) -> Option<i64> {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.refused.keys().max().copied()
+    /// end the term, again and again. The highest of them.
+    fn start_over(&self) -> Option<i64> {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.held.start_over(std::time::Instant::now());
+        let held = memory.held.heads().map(|row| row.id).max();
+        memory.refused.keys().max().copied().max(held)
     }
 }
 

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
+use super::held::{Lane, TopicNumber};
+use crate::config::Poison;
 use crate::postgres::Sent;
 
 /// The number of a row in the order of arrival.
@@ -40,11 +42,23 @@ enum State {
     Over,
 }
 
+/// What a refusal of a row comes to. Only where that is not the same for all rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Fate {
+    /// The policy for its topic.
+    pub(crate) policy: Poison,
+    /// Its key.
+    pub(crate) lane: Lane,
+    /// Its topic.
+    pub(crate) topic: TopicNumber,
+}
+
 #[derive(Debug)]
 struct Slot {
     row: Sent,
     bytes: usize,
     state: State,
+    fate: Fate,
 }
 
 /// What is under way for one outbox.
@@ -104,6 +118,7 @@ impl Window {
             row,
             bytes,
             state: State::Sent,
+            fate: Fate::default(),
         });
         self.first + self.slots.len() - 1
     }
@@ -111,6 +126,19 @@ impl Window {
     /// The ticket that the next row will get.
     pub(crate) fn next_ticket(&self) -> Ticket {
         self.first + self.slots.len()
+    }
+
+    /// Notes what a refusal of the row comes to.
+    pub(crate) fn mark(&mut self, ticket: Ticket, fate: Fate) {
+        if let Some(slot) = self.slot(ticket) {
+            slot.fate = fate;
+        }
+    }
+
+    /// A row that is on its way to Kafka, and what its refusal comes to.
+    pub(crate) fn sent(&self, ticket: Ticket) -> Option<(Sent, Fate)> {
+        let slot = self.slots.get(ticket.checked_sub(self.first)?)?;
+        (slot.state == State::Sent).then_some((slot.row, slot.fate))
     }
 
     /// Kafka has the row: which one.

@@ -153,10 +153,11 @@ fn a_bad_row_that_a_user_holds_locked_is_parked_when_it_is_free() {
 }
 
 #[test]
-fn the_policy_stop_refuses_to_go_past_the_row() {
+fn the_policy_stop_refuses_to_go_past_the_row_and_keeps_the_order() {
     let mut world = World::new("poisonstop");
     create_topic(&world, &world.topic, 1, &[]);
-    world.sql("INSERT INTO outbox (type, payload, headers) VALUES ('t', 'before', NULL), ('t', 'bad', '[]'), ('t', 'behind', NULL)");
+    world.sql("INSERT INTO outbox (type, payload, headers) VALUES ('t', 'before', NULL), ('t', 'bad', '[]'), ('t', 'behind', NULL); \
+        UPDATE outbox SET key = 'k'");
     for _ in 0..2 {
         let mut relay = Relay::spawn(&world, &["--poison", "stop"]);
         assert_eq!(relay.wait().code(), Some(1));
@@ -171,7 +172,27 @@ fn the_policy_stop_refuses_to_go_past_the_row() {
     world.sql("UPDATE outbox SET headers = NULL");
     let relay = Relay::leading(&world, &["--poison", "stop"]);
     world.await_empty();
-    assert_eq!(consumer.drain().len(), 3);
+    let texts: Vec<_> = consumer.drain().iter().map(|r| r.text()).collect();
+    assert_eq!(texts, ["before", "bad", "behind"]);
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn a_row_that_is_sent_back_comes_after_those_of_its_key_that_went_on() {
+    let (mut world, relay, mut consumer) = stage("sentback");
+    world.sql(
+        "INSERT INTO outbox (type, key, payload, headers) VALUES ('t', 'k', 'before', NULL), ('t', 'k', 'bad', '[]'), \
+         ('t', 'k', 'behind 1', NULL), ('t', 'k', 'bad too', '[]'), ('t', 'k', 'behind 2', NULL)",
+    );
+    world.await_empty();
+    consumer.await_records(3);
+    world.sql("UPDATE doorbell.dead SET headers = NULL");
+    assert_eq!(dead(&world, &["retry", "--all"])["retried"], 2);
+    consumer.await_records(5);
+    world.sql("INSERT INTO outbox (type, key, payload) VALUES ('t', 'k', 'later')");
+    let texts: Vec<_> = consumer.await_records(6).iter().map(|r| r.text()).collect();
+    let order = ["before", "behind 1", "behind 2", "bad", "bad too", "later"];
+    assert_eq!(texts, order);
     assert!(relay.stop().success());
 }
 

@@ -15,6 +15,7 @@ mod delivery;
 mod failover;
 mod fetch;
 mod gaps;
+mod hold;
 mod holders;
 mod outages;
 mod pause;

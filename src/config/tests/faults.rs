@@ -162,8 +162,24 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
             "2: the sweep cannot be off: it is the net under the notifications; the longest is 1day",
         ),
         (
-            "[[outbox]]\npoison = 'hold-key'",
-            "2: the poison policy is unknown; known are park, stop",
+            "[[outbox]]\npoison = 'ignore'",
+            "2: the poison policy is unknown; known are park, hold-key, stop",
+        ),
+        (
+            "[[outbox]]\n[outbox.poison_topics]\norders.eu = 'hold'",
+            "3: the poison policy of the topic `orders.eu` is unknown; known are park, hold-key, stop",
+        ),
+        (
+            "[[outbox]]\n[outbox.poison_topics]\norders = true",
+            "3: `orders` must be a text in quotes",
+        ),
+        (
+            "[[outbox]]\n[outbox.poison_topics]\n\"a b\" = 'park'",
+            "3: no topic of [outbox.poison_topics] can have this name: a topic name has only",
+        ),
+        (
+            "[[outbox]]\npoison_topics = 'park'",
+            "2: `poison_topics` is a section: write [outbox.poison_topics] on a line of its own",
         ),
         (
             "[[outbox]]\nin_flight_rows = '1'",

@@ -1,5 +1,6 @@
 //! What each layer gives, and which goes first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -43,6 +44,9 @@ fn a_whole_file_gives_the_settings() {
             ..Columns::default()
         },
         poison: Poison::Stop,
+        poison_topics: [("payments", Poison::HoldKey), ("audit.log", Poison::Park)]
+            .map(|(topic, policy)| (topic.to_owned(), policy))
+            .into(),
         in_flight_rows: 1000,
         in_flight_bytes: 1 << 20,
     };
@@ -163,6 +167,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
         },
         in_flight_rows: 2,
         poison: Poison::Stop,
+        poison_topics: BTreeMap::new(),
         in_flight_bytes: 2 << 20,
     };
     assert_eq!(outboxes, [expected]);

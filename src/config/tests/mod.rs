@@ -34,6 +34,9 @@ in_flight_bytes = "1MiB"
 [outbox.columns]
 id = "No"
 key = "order id"
+[outbox.poison_topics]
+payments = "hold-key"
+audit.log = "park"
 [[outbox]]
 table = '"Other"'
 in_flight_bytes = 65536
