@@ -20,6 +20,7 @@ const OUTBOX_KEYS: &[&str] = &[
     "poison_topics",
     "in_flight_rows",
     "in_flight_bytes",
+    "max_rate",
     "columns",
 ];
 
@@ -175,6 +176,7 @@ impl Reader<'_> {
                 }
                 "in_flight_rows" => outbox.in_flight_rows = self.number(&entry),
                 "in_flight_bytes" => outbox.in_flight_bytes = self.size(&entry),
+                "max_rate" => outbox.max_rate = self.size(&entry),
                 "columns" => self.columns(&entry, &mut outbox),
                 _ => self.unknown(&entry, "in [[outbox]]", OUTBOX_KEYS),
             }

@@ -79,6 +79,10 @@ pub struct OutboxFlags {
     /// Hold at most this many bytes between fetch and delete [default: 32MiB]
     #[arg(long, value_name = "SIZE")]
     pub in_flight_bytes: Option<String>,
+
+    /// Let at most this many rows leave in a second, evenly; or off [default: off]
+    #[arg(long, value_name = "ROWS")]
+    pub max_rate: Option<String>,
 }
 
 fn secret(text: &str) -> Result<SecretString, Infallible> {

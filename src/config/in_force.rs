@@ -117,6 +117,7 @@ fn of_outbox(layer: &OutboxLayer, index: usize) -> [Section; 3] {
         poison,
         in_flight_rows,
         in_flight_bytes,
+        max_rate,
         columns: mapped,
         poison_topics,
     } = layer;
@@ -134,6 +135,7 @@ fn of_outbox(layer: &OutboxLayer, index: usize) -> [Section; 3] {
             usual.in_flight_rows.to_string(),
         ),
         number("in_flight_bytes", in_flight_bytes.as_ref(), usual_bytes),
+        number("max_rate", max_rate.as_ref(), "off".into()),
     ];
     let usual = Columns::default();
     let column = |key: &&str| {

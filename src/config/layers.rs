@@ -51,6 +51,7 @@ pub(super) struct OutboxLayer {
     pub(super) poison_topics: BTreeMap<String, Given>,
     pub(super) in_flight_rows: Option<Given>,
     pub(super) in_flight_bytes: Option<Given>,
+    pub(super) max_rate: Option<Given>,
     pub(super) columns: BTreeMap<String, Given>,
 }
 
@@ -188,6 +189,11 @@ impl Layer {
                 flags.in_flight_bytes,
                 Origin::Flag("--in-flight-bytes"),
             );
+            lay(
+                &mut outbox.max_rate,
+                flags.max_rate,
+                Origin::Flag("--max-rate"),
+            );
             outbox.columns.extend(columns);
             return;
         }
@@ -200,6 +206,7 @@ impl Layer {
             ("--poison", flags.poison.is_some()),
             ("--in-flight-rows", flags.in_flight_rows.is_some()),
             ("--in-flight-bytes", flags.in_flight_bytes.is_some()),
+            ("--max-rate", flags.max_rate.is_some()),
         ] {
             if given {
                 let text = format!(

@@ -26,6 +26,8 @@ pub mod defaults {
     pub const IN_FLIGHT_BYTES: usize = 32 << 20;
     /// 64 KiB to 4 GiB.
     pub const IN_FLIGHT_BYTES_BOUNDS: RangeInclusive<usize> = (64 << 10)..=(4 << 30);
+    /// Rows a second. Less than one would be a pause, and more than ten million is no limit.
+    pub const MAX_RATE_BOUNDS: RangeInclusive<usize> = 1..=10_000_000;
     /// How long a stop waits for what is in flight: what container platforms grant before they kill.
     pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
     /// Zero leaves at once.
@@ -81,6 +83,8 @@ pub struct Outbox {
     pub in_flight_rows: usize,
     /// Most bytes between fetch and delete.
     pub in_flight_bytes: usize,
+    /// Most rows a second; `None`: as fast as they go.
+    pub max_rate: Option<usize>,
 }
 
 /// What becomes of a row that Kafka can never take.
@@ -122,6 +126,7 @@ impl Default for Outbox {
             poison_topics: BTreeMap::new(),
             in_flight_rows: defaults::IN_FLIGHT_ROWS,
             in_flight_bytes: defaults::IN_FLIGHT_BYTES,
+            max_rate: None,
         }
     }
 }

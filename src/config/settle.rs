@@ -164,12 +164,16 @@ fn outbox(layer: OutboxLayer, origin: Option<Origin>, faults: &mut Faults) -> Op
         faults,
         |text| values::size(&text, defaults::IN_FLIGHT_BYTES_BOUNDS),
     );
+    let max_rate = take(layer.max_rate, "the greatest rate", faults, |text| {
+        max_rate(&text)
+    });
     columns(&mut outbox.columns, layer.columns, faults);
     outbox.sweep = sweep.unwrap_or(outbox.sweep);
     outbox.poison = poison.unwrap_or_default();
     outbox.poison_topics = poison_topics(layer.poison_topics, faults);
     outbox.in_flight_rows = rows.unwrap_or(outbox.in_flight_rows);
     outbox.in_flight_bytes = bytes.unwrap_or(outbox.in_flight_bytes);
+    outbox.max_rate = max_rate.flatten();
     if named {
         outbox.table = table?;
     }
@@ -214,6 +218,15 @@ fn poison_topics(given: BTreeMap<String, Given>, faults: &mut Faults) -> BTreeMa
         }
     }
     policies
+}
+
+fn max_rate(text: &str) -> Result<Option<usize>, String> {
+    if text.trim().eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    values::count(text, defaults::MAX_RATE_BOUNDS)
+        .map(Some)
+        .map_err(|fault| format!("{fault}, in rows a second, or off"))
 }
 
 fn columns(columns: &mut Columns, given: BTreeMap<String, Given>, faults: &mut Faults) {

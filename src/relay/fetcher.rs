@@ -72,7 +72,12 @@ impl Fetcher {
         self.doze = doze;
         loop {
             let event = match action {
-                Action::Fetch => self.fetch().await?,
+                Action::Fetch => {
+                    if !self.doze.is_settling() && !self.await_rate(key).await? {
+                        return Ok(());
+                    }
+                    self.fetch().await?
+                }
                 Action::WakeUp => self.wake_up(key).await?,
                 Action::TryLock => Some(self.try_lock(key).await?),
                 Action::Pause => {
@@ -121,6 +126,19 @@ impl Fetcher {
             self.scan.fetch(self.woken).await?
         };
         Ok(self.end_fetch(begun, catch))
+    }
+
+    /// Waits until the rate allows a row, and does meanwhile what is due; `false`: no more fetches. What rings is answered by the fetch that follows.
+    async fn await_rate(&mut self, key: &mut Key) -> Result<bool> {
+        while let Some(until) = self.scan.rate.due(Instant::now()) {
+            self.scan.at.look_within(LOW_LOOK);
+            let rested = self.rest(Hold::Key(key), Some(until.into())).await?;
+            if rested.is_none() {
+                return Ok(false);
+            }
+            self.scan.stirred = true;
+        }
+        Ok(true)
     }
 
     async fn wake_up(&mut self, key: &mut Key) -> Result<Option<Event>> {

@@ -19,6 +19,7 @@
 //! | `position` | where the first stage's reading stands |
 //! | `doze` | when the relay sleeps and when it wakes (pure) |
 //! | `pace` | how often it looks while it is awake (pure) |
+//! | `rate` | how many rows may leave in a second (pure) |
 //! | `observer` | following rows from outside |
 //! | `gaps` | ids that a fetch jumped over (pure) |
 //! | `window` | rows in flight, and the room that is left (pure) |
@@ -38,6 +39,7 @@ mod parking;
 mod pause;
 mod position;
 mod publisher;
+mod rate;
 mod refusal;
 mod run;
 mod scan;

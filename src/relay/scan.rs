@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::observer::Step;
 use super::position::{LOOK_INTERVAL, LOOK_SHARE, MAX_BYTES, Position, Swept};
+use super::rate::Rate;
 use super::shared::{Counters, Ending, Memory, Shared};
 use super::window::{Room, Ticket};
 use crate::postgres::{Ask, Batch, Entry, LOOK_PAGE, Reader, Result, Sent};
@@ -54,6 +55,7 @@ pub(crate) struct Scan {
     /// Whether keys may have to wait.
     pub(crate) holds_keys: bool,
     pub(crate) at: Position,
+    pub(crate) rate: Rate,
     /// Whether a ring or rows came since the last fetch: gaps do not close where nothing moves.
     pub(crate) stirred: bool,
 }
@@ -73,8 +75,8 @@ impl Scan {
     /// The last fetch before sleep. It does not wait for room: writers ring meanwhile. And it leaves no gap out.
     pub(super) async fn settle(&mut self) -> Result<Option<Catch>> {
         let room = self.shared.window().room();
-        let waited_for = self.memory().held.has_over();
-        let Some(room) = room.filter(|_| !waited_for) else {
+        let is_put_off = self.memory().held.has_over() || self.rate.allowed(Instant::now()) == 0;
+        let Some(room) = room.filter(|_| !is_put_off) else {
             return Ok(Some(Catch {
                 rows: 0,
                 complete: false,
@@ -96,7 +98,10 @@ impl Scan {
         let ask = Ask {
             after: self.at.cursor,
             gaps: &look,
-            rows: room.rows.min(self.at.limit),
+            rows: room
+                .rows
+                .min(self.at.limit)
+                .min(self.rate.allowed(Instant::now())),
             bytes: room.bytes.min(MAX_BYTES),
         };
         let known = self.at.known_up_to.map(|_| self.known());
@@ -107,6 +112,7 @@ impl Scan {
         self.at.adapt(batch.len(), bytes, cut);
         let batch = self.at.advance(batch, full, known.as_ref());
         let rows = batch.len();
+        self.rate.take(rows);
         if rows > 0 {
             let now = Instant::now();
             for (step, when) in [(Step::Woken, woken), (Step::Fetched, now)] {
@@ -124,8 +130,14 @@ impl Scan {
             .then_some(Catch { rows, complete }))
     }
 
-    /// Waits for room in the window; `None` when there will be no more fetches.
-    async fn room(&self) -> Option<Room> {
+    /// Waits until a row may be fetched and for room in the window; `None` when there will be no more fetches.
+    async fn room(&mut self) -> Option<Room> {
+        while let Some(due) = self.rate.due(Instant::now()) {
+            tokio::select! {
+                () = time::sleep_until(due.into()) => {}
+                () = self.shared.halt.cancelled() => return None,
+            }
+        }
         loop {
             let changed = self.shared.room.notified();
             if self.shared.halt.is_cancelled() {

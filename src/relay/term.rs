@@ -14,6 +14,7 @@ use super::pace::Pace;
 use super::parking::Parking;
 use super::position::Position;
 use super::publisher::Publisher;
+use super::rate::Rate;
 use super::refusal::{Policies, Refusals};
 use super::scan::Scan;
 use super::settler::Settler;
@@ -152,6 +153,7 @@ impl Term<'_> {
             ours,
             holds_keys: refusals.policies.hold_keys(),
             at: Position::start(known_up_to, Instant::now() + jittered(sweep)),
+            rate: Rate::new(self.outbox.max_rate, std::time::Instant::now()),
             stirred: true,
         };
         let pace = Pace::new(self.poll, std::time::Instant::now());

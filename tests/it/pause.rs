@@ -1,4 +1,6 @@
-//! Pause and resume: in the database, so that every relay obeys.
+//! Pause and resume, in the database, so that every relay obeys; and a rate, which each keeps by itself.
+
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -141,4 +143,35 @@ fn a_schema_without_the_flag_is_never_paused_and_what_cannot_be_paused_is_said()
     command(&world, &["pause"]);
     relay.await_log("paused: no row is fetched");
     assert!(relay.stop().success());
+}
+
+#[test]
+fn a_rate_is_kept_by_fetching_less_and_the_relay_still_sleeps() {
+    const ROWS: i64 = 600;
+    let mut world = World::new("rate");
+    create_topic(&world, &world.topic, 1, &[]);
+    world.sql(&format!(
+        "INSERT INTO outbox (type, payload) SELECT 'x', 'x' FROM generate_series(1, {ROWS})"
+    ));
+    let meter = Meter::new(&mut world);
+    let begun = Instant::now();
+    let relay = meter.leading(&world, &["--max-rate", "200"]);
+    world.await_empty();
+    let took = begun.elapsed();
+    // Three seconds less what is saved up; more on a machine that has other work.
+    assert!(took > Duration::from_millis(2_500), "{took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    world.await_asleep();
+    let asked = meter.statements(&mut world);
+    let list = meter.list(&mut world);
+    assert!(
+        asked < ROWS / 2,
+        "{asked} statements for {ROWS} rows\n{list}"
+    );
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('x', 'wakes it')");
+    world.await_empty();
+    world.await_asleep();
+    assert_eq!(Consumer::new(&world, &world.topic).drain().len(), 601);
+    assert!(relay.stop().success());
+    meter.remove(&mut world);
 }

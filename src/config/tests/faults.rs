@@ -202,6 +202,14 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
             "2: the size in flight must be from 64.0 KiB to 4.0 GiB",
         ),
         (
+            "[[outbox]]\nmax_rate = 0",
+            "2: the greatest rate must be a whole number from 1 to 10000000, in rows a second, or off",
+        ),
+        (
+            "[[outbox]]\nmax_rate = 'slow'",
+            "2: the greatest rate must be a whole number",
+        ),
+        (
             "[[outbox]]\nin_flight_bytes = 1.5",
             "2: `in_flight_bytes` must be a text in quotes",
         ),

@@ -49,6 +49,7 @@ fn a_whole_file_gives_the_settings() {
             .into(),
         in_flight_rows: 1000,
         in_flight_bytes: 1 << 20,
+        max_rate: Some(500),
     };
     assert_eq!(first, &first_expected);
     let table = TableName {
@@ -96,6 +97,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
         topic = "file"
         in_flight_rows = 1
         in_flight_bytes = "1MiB"
+        max_rate = 7
         columns = { id = "file", key = "file" }"#;
     let seen = |flags, env| {
         let settings = load_as(file.as_bytes(), flags, env, KAFKA).expect("all layers are right");
@@ -145,6 +147,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
             in_flight_rows: Some("2".into()),
             poison: Some("stop".into()),
             in_flight_bytes: Some("2MiB".into()),
+            max_rate: Some("off".into()),
         },
     };
     let (url, brokers, stop, outboxes) = seen(flags, &env);
@@ -169,6 +172,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
         poison: Poison::Stop,
         poison_topics: BTreeMap::new(),
         in_flight_bytes: 2 << 20,
+        max_rate: None,
     };
     assert_eq!(outboxes, [expected]);
 }

@@ -31,6 +31,7 @@ sweep = "10s"
 poison = "stop"
 in_flight_rows = 1_000
 in_flight_bytes = "1MiB"
+max_rate = 500
 [outbox.columns]
 id = "No"
 key = "order id"
