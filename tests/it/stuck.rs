@@ -1,6 +1,11 @@
 //! Eight relays that are stuck. `status` and `check` name the cause to whoever knows nothing of the project.
 
-use crate::support::{Checkup, Consumer, Instance, Relay, World, create_topic, not_here};
+use std::net::TcpStream;
+use std::process::Command;
+
+use crate::support::{
+    Checkup, Consumer, Instance, Relay, World, create_topic, eventually, not_here,
+};
 
 /// What `status` prints.
 fn status(world: &World) -> String {
@@ -171,4 +176,65 @@ fn the_topic_is_too_small() {
         "dead-letters",
         &["MessageSizeTooLarge", &world.topic],
     );
+}
+
+/// A small file system of its own in the place of a folder, with what was in it; gone with the test.
+struct SmallDisk(String);
+
+impl SmallDisk {
+    /// `None` where this machine does not let us mount one.
+    fn over(folder: &str, size: &str) -> Option<Self> {
+        let kept = format!("{folder}.kept");
+        std::fs::rename(folder, &kept).expect("the folder can be moved");
+        std::fs::create_dir(folder).expect("a folder");
+        let size = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs", folder])
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let disk = Self(folder.to_owned());
+        let copied = Command::new("cp")
+            .args(["-a", &format!("{kept}/."), folder])
+            .status();
+        assert!(copied.expect("cp runs").success());
+        Some(disk)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a broker may still have files open.
+        Command::new("umount").args(["-l", &self.0]).status().ok();
+    }
+}
+
+#[test]
+fn the_disk_of_the_broker_is_full() {
+    let mut broker = Instance::start("stuckdisk", &["kafka"]);
+    broker.stop("kafka");
+    let folder = broker.variable("KAFKA_DATA").to_owned();
+    let Some(_disk) = SmallDisk::over(&folder, "32m") else {
+        return eprintln!("skipped: no file system can be mounted here, which takes root");
+    };
+    broker.again();
+    let mut world = World::on("stuckdisk", broker.services());
+    create_topic(&world, &world.topic, 1, &[]);
+    let _relay = Relay::leading(&world, &[]);
+    world.sql("INSERT INTO outbox (type, payload, created_at) SELECT 't', repeat('x', 500000), now() - interval '10 minutes' FROM generate_series(1, 100)");
+    // A broker whose only log directory has failed ends, and says why at the end of its log.
+    let log = format!("{folder}/../log");
+    eventually("the broker ends for want of room", || {
+        let log = std::fs::read_to_string(&log).expect("the broker's log");
+        let gone = TcpStream::connect(&world.services.kafka_brokers).is_err();
+        (gone && log.contains("No space left on device")).then_some(())
+    });
+    let checkup = Checkup::of(&world, &[]);
+    let remedy = checkup.finds("error", "kafka-away", &["does not answer"]);
+    has(&remedy, &["disk is full", "No space left on device"]);
+    checkup.finds("error", "stuck", &["although a relay leads"]);
+    has(&status(&world), &["stuck", "`doorbell check`"]);
+    // Nothing is lost: what the broker did not take waits.
+    assert!(world.number("SELECT count(*) FROM outbox") > 0);
 }
