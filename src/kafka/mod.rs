@@ -9,10 +9,11 @@
 //! | `failure` | from a failed record to what is done about it |
 //! | `topics` | limits of topics |
 //! | `history` | what is in a topic, from one offset to another, for `doorbell verify` |
-//! | `survey`, `probe` | what `doorbell check` asks, and whether the relay could write |
+//! | `survey`, `probe`, `ear` | what `doorbell check` asks, whether the relay could write, and what the library says |
 //! | `scratch`, `consumer` | what the benchmark does: its own topics, and when records arrive |
 
 mod consumer;
+mod ear;
 mod failure;
 mod history;
 mod polled;

@@ -10,8 +10,9 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::{BaseProducer, BaseRecord};
 use serde::Serialize;
 
+use super::ear::{Ear, Heard};
 use super::producer::{ConfigError, explain};
-use super::survey::{Ear, Heard, Topic, TopicState, config};
+use super::survey::{Topic, TopicState, config};
 use crate::config::Kafka;
 
 /// For the brokers' word.

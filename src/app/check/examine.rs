@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::finding::Finding;
 use super::topics::{self, Wanted};
-use super::{server, table, traffic};
+use super::{ids, rights, server, table, traffic};
 use crate::app::failure::Failure;
 use crate::config::{Outbox, Settings, check_topic};
 use crate::kafka::{self, SurveyError};
@@ -117,9 +117,9 @@ impl Looking<'_> {
         has_schema: bool,
     ) -> Result<(), Error> {
         let name = outbox.table.to_string();
-        let rights = survey::rights(session, shape).await?;
-        self.add(&name, table::rights(&rights, role));
-        let vital = rights.missing.iter().any(|it| it.vital);
+        let found = survey::rights(session, shape).await?;
+        self.add(&name, rights::rights(&found, role));
+        let vital = found.missing.iter().any(|it| it.vital);
         if !has_schema || vital || shape.row_security {
             self.wanted.extend(of_route(outbox));
             return Ok(());
@@ -152,7 +152,7 @@ impl Looking<'_> {
         }
         self.add(
             &name,
-            table::fetch_plan(&survey::detours(session, table).await?),
+            ids::fetch_plan(&survey::detours(session, table).await?),
         );
         let status = postgres::status(session, table).await?;
         if status.leader.is_none() {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `finding` | what a finding is, and the codes |
 //! | `examine` | asks everybody, and goes on as far as the answers allow |
-//! | `server`, `table`, `traffic`, `topics` | from answers to findings (pure) |
+//! | `server`, `table`, `ids`, `rights`, `traffic`, `topics`, `settings` | from answers to findings (pure) |
 //! | `fix` | what `--fix` does |
 //! | `print` | findings as text |
 
@@ -22,8 +22,11 @@ use finding::Severity;
 mod examine;
 mod finding;
 mod fix;
+mod ids;
 mod print;
+mod rights;
 mod server;
+mod settings;
 mod table;
 mod topics;
 mod traffic;
