@@ -20,6 +20,9 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("rdkafka", &["kafka"]),
     ("clap", &["app", "config"]),
     ("anyhow", &["app"]),
+    ("axum", &["app"]),
+    ("hyper", &["app"]),
+    ("prometheus_client", &["app"]),
 ];
 
 /// Files that decide and never wait: no clock, no socket, no runtime.
@@ -28,6 +31,8 @@ const PURE: &[&str] = &[
     "relay/gaps.rs",
     "relay/window.rs",
     "relay/backoff.rs",
+    "relay/vitals/tally.rs",
+    "relay/vitals/readiness.rs",
     "kafka/failure.rs",
     "app/verify/judge.rs",
     "event.rs",

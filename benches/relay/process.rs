@@ -11,7 +11,7 @@ use crate::stage::Stage;
 pub(crate) async fn lead(stage: &Stage, topic: &str) -> anyhow::Result<Relay> {
     let mut command = doorbell(&stage.database_url);
     command
-        .args(["run", "--topic", topic])
+        .args(["run", "--listen", "off", "--topic", topic])
         .env("KAFKA_BROKERS", &stage.brokers);
     Relay::lead(command, "").await
 }

@@ -13,7 +13,7 @@ use super::pause::{self, PauseFlags, ResumeFlags};
 use super::telemetry::LogFlags;
 use super::verify::{self, VerifyFlags};
 use super::{config, dead, emit, manual, migrate, run, status, terminal};
-use crate::config::{Faults, GlobalFlags, Needs, OutboxFlags, Overrides, Settings};
+use crate::config::{Faults, GlobalFlags, HttpFlags, Needs, OutboxFlags, Overrides, Settings};
 
 /// Carries the rows of a PostgreSQL outbox table to Kafka.
 #[derive(Debug, Parser)]
@@ -82,6 +82,8 @@ struct Migrate {
 struct Run {
     #[command(flatten)]
     outbox: OutboxFlags,
+    #[command(flatten)]
+    http: HttpFlags,
     /// Give up when PostgreSQL or Kafka does not answer for this long at the start [default: wait]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     start_timeout: Option<std::time::Duration>,
@@ -114,6 +116,8 @@ struct Status {
 struct Config {
     #[command(flatten)]
     outbox: OutboxFlags,
+    #[command(flatten)]
+    http: HttpFlags,
     /// Answer as JSON
     #[arg(long)]
     json: bool,
@@ -192,7 +196,12 @@ fn dispatch(cli: Cli) -> Outcome {
             )
         }
         Command::Run(args) => {
-            let settings = settings(global, args.outbox, Needs { kafka: true }, true)?;
+            let overrides = Overrides {
+                global,
+                outbox: args.outbox,
+                http: args.http,
+            };
+            let settings = load(overrides, Needs { kafka: true }, true)?;
             args.log.settle(args.json)?.begin(std::io::stderr);
             if args.end_with_parent {
                 run::end_with_parent()?;
@@ -205,8 +214,12 @@ fn dispatch(cli: Cli) -> Outcome {
             args.watch,
         ),
         Command::Config(args) => {
-            let outbox = args.outbox;
-            config::config(Overrides { global, outbox }, args.json)
+            let overrides = Overrides {
+                global,
+                outbox: args.outbox,
+                http: args.http,
+            };
+            config::config(overrides, args.json)
         }
         Command::Completions { shell } => manual::completions(Cli::command(), shell),
         Command::Man { folder } => manual::man(Cli::command(), folder.as_deref()),
@@ -264,13 +277,23 @@ impl Command {
     const NO_KAFKA: Needs = Needs { kafka: false };
 }
 
-/// What is configured, or all that is wrong with it.
+/// What is configured for a command that does not listen.
 fn settings(
     global: GlobalFlags,
     outbox: OutboxFlags,
     needs: Needs,
     needs_database: bool,
 ) -> Result<Settings, Failure> {
+    let overrides = Overrides {
+        global,
+        outbox,
+        ..Overrides::default()
+    };
+    load(overrides, needs, needs_database)
+}
+
+/// What is configured, or all that is wrong with it.
+fn load(overrides: Overrides, needs: Needs, needs_database: bool) -> Result<Settings, Failure> {
     let env = |name: &str| {
         let value = std::env::var(name).ok();
         // SQL can be printed without a database.
@@ -278,7 +301,7 @@ fn settings(
             (name == "DATABASE_URL" && !needs_database).then(|| "postgres://localhost".to_owned())
         })
     };
-    Settings::load(Overrides { global, outbox }, &env, needs)
+    Settings::load(overrides, &env, needs)
         .map_err(|faults: Faults| Failure::Usage(faults.to_string()))
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod dead;
 mod emit;
 mod failure;
+pub mod http;
 mod manual;
 mod migrate;
 mod pause;

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::failure::{Failure, Outcome};
+use super::http;
 use crate::config::Settings;
 use crate::relay::{Relay, RelayError};
 
@@ -26,20 +27,29 @@ pub(super) fn run(
     start_timeout: Option<Duration>,
     poll: Option<Duration>,
 ) -> Outcome {
+    let port = http::bind(&settings.http)?;
+    let stuck_after = settings.http.stuck_after;
+    let relay = Relay::new(settings).start_timeout(start_timeout).poll(poll);
+    let vitals = relay.vitals();
+    let answering = port.serve(vitals.clone(), stuck_after)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        let relay = Relay::new(settings)
-            .start_timeout(start_timeout)
-            .poll(poll);
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut relaying = std::pin::pin!(relay.run(stop.clone()));
+        let mut begun = std::pin::pin!(vitals[0].begun());
+        let mut told = false;
         loop {
             tokio::select! {
                 result = &mut relaying => return result.map_err(failure),
+                () = &mut begun, if !told => {
+                    told = true;
+                    answering.tell();
+                    continue;
+                }
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
@@ -53,6 +63,7 @@ pub(super) fn run(
     });
     // A broker that does not answer may hold a thread of the C library for seconds: it is of no more interest.
     runtime.shutdown_background();
+    answering.stop();
     result
 }
 

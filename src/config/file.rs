@@ -11,7 +11,7 @@ use super::columns;
 use super::faults::{Faults, Origin, meant};
 use super::layers::{Given, Layer, OutboxLayer};
 
-const SECTIONS: &[&str] = &["database", "kafka", "relay", "outbox"];
+const SECTIONS: &[&str] = &["database", "kafka", "relay", "http", "outbox"];
 const OUTBOX_KEYS: &[&str] = &[
     "table",
     "topic",
@@ -73,6 +73,7 @@ impl Reader<'_> {
                 "database" => self.database(&entry, layer),
                 "kafka" => self.kafka(&entry, layer),
                 "relay" => self.relay(&entry, layer),
+                "http" => self.http(&entry, layer),
                 "outbox" => self.outboxes(&entry, layer),
                 _ => self.unknown(&entry, "at the top of the file", SECTIONS),
             }
@@ -135,6 +136,16 @@ impl Reader<'_> {
             match entry.key {
                 "stop_timeout" => layer.stop_timeout = self.text(&entry),
                 _ => self.unknown(&entry, "in [relay]", &["stop_timeout"]),
+            }
+        }
+    }
+
+    fn http(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
+        for entry in self.section(section, "[http]") {
+            match entry.key {
+                "listen" => layer.listen = self.text(&entry),
+                "stuck_after" => layer.stuck_after = self.text(&entry),
+                _ => self.unknown(&entry, "in [http]", &["listen", "stuck_after"]),
             }
         }
     }

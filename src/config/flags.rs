@@ -16,6 +16,9 @@ pub(super) const DATABASE_VARIABLE: &str = "DATABASE_URL";
 /// The environment variable that `--kafka-brokers` stands for.
 pub(super) const BROKERS_VARIABLE: &str = "KAFKA_BROKERS";
 
+/// The environment variable that `--listen` stands for.
+pub(super) const LISTEN_VARIABLE: &str = "DOORBELL_LISTEN";
+
 /// What the command line says about the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
@@ -23,6 +26,8 @@ pub struct Overrides {
     pub global: GlobalFlags,
     /// Flags of the commands that work on outboxes.
     pub outbox: OutboxFlags,
+    /// Flags of the HTTP port.
+    pub http: HttpFlags,
 }
 
 /// Flags of every command, before or after its name.
@@ -85,6 +90,19 @@ pub struct OutboxFlags {
     pub max_rate: Option<String>,
 }
 
+/// Flags of the HTTP port: the keys of `[http]`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpFlags {
+    /// Answer by HTTP there, or nowhere: off [env: DOORBELL_LISTEN] [default: 127.0.0.1:8686]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+
+    /// Call the relay stuck, and not ready, when rows wait and none got through for so long [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub stuck_after: Option<String>,
+}
+
 fn secret(text: &str) -> Result<SecretString, Infallible> {
     Ok(text.into())
 }
@@ -107,7 +125,15 @@ mod tests {
 
     #[derive(Debug, clap::Subcommand)]
     enum Command {
-        Run(OutboxFlags),
+        Run(Run),
+    }
+
+    #[derive(Debug, clap::Args)]
+    struct Run {
+        #[command(flatten)]
+        outbox: OutboxFlags,
+        #[command(flatten)]
+        http: HttpFlags,
     }
 
     #[test]
@@ -127,6 +153,8 @@ mod tests {
             "id=i",
             "--in-flight-rows",
             "0",
+            "--listen",
+            "nowhere",
         ])
         .expect("flags are only text");
         let shown = format!("{cli:?}");
@@ -134,7 +162,8 @@ mod tests {
         assert_eq!(cli.global.config, Some("a.toml".into()));
         let url = cli.global.database_url.expect("it is given");
         assert_eq!(url.expose_secret(), "postgres://u:HUNTER2@h");
-        let Command::Run(outbox) = cli.command;
+        let Command::Run(Run { outbox, http }) = cli.command;
+        assert_eq!(http.listen.as_deref(), Some("nowhere"));
         assert_eq!(outbox.sweep.as_deref(), Some("never"));
         assert_eq!(outbox.column, ["key=k", "id=i"]);
     }
@@ -176,6 +205,9 @@ mod tests {
             defaults::STOP_TIMEOUT_BOUNDS,
         );
         assert_eq!(stop, Ok(defaults::STOP_TIMEOUT));
+        assert_eq!(defaults_of("--listen"), defaults::LISTEN);
+        let stuck = values::duration(&defaults_of("--stuck-after"), defaults::STUCK_AFTER_BOUNDS);
+        assert_eq!(stuck, Ok(defaults::STUCK_AFTER));
         assert_eq!(
             defaults_of("--topic"),
             super::super::Route::default().to_string()
@@ -188,6 +220,7 @@ mod tests {
             ("--config", CONFIG_VARIABLE),
             ("--database-url", DATABASE_VARIABLE),
             ("--kafka-brokers", BROKERS_VARIABLE),
+            ("--listen", LISTEN_VARIABLE),
         ] {
             let after = help.split_once(flag).expect(flag).1;
             assert!(

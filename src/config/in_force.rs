@@ -75,11 +75,14 @@ impl InForce {
             database_url,
             kafka_brokers,
             stop_timeout,
+            listen,
+            stuck_after,
             properties,
             outboxes,
             torn: _,
         } = layer;
         let stop = humantime::format_duration(defaults::STOP_TIMEOUT).to_string();
+        let stuck = humantime::format_duration(defaults::STUCK_AFTER).to_string();
         let properties = properties.iter().map(|(name, given)| {
             let shown = match is_secret(name) {
                 true => HIDDEN,
@@ -99,6 +102,13 @@ impl InForce {
             Section::new(
                 "[relay]",
                 vec![text("stop_timeout", stop_timeout.as_ref(), Some(stop))],
+            ),
+            Section::new(
+                "[http]",
+                vec![
+                    text("listen", listen.as_ref(), Some(defaults::LISTEN.into())),
+                    text("stuck_after", stuck_after.as_ref(), Some(stuck)),
+                ],
             ),
         ];
         for (index, outbox) in outboxes.iter().enumerate() {
@@ -268,8 +278,9 @@ impl fmt::Display for InForce {
             }
             writeln!(f, "{}", section.head)?;
             for value in &section.values {
-                // A table may lack a column that nobody named: to write its default down would name it.
-                let unnamed = section.head == COLUMNS && value.origin.is_none();
+                // A table may lack a column that nobody named, and the usual port may be another's: to write such a default down would ask for it.
+                let wanted_where_named = section.head == COLUMNS || value.key == "listen";
+                let unnamed = wanted_where_named && value.origin.is_none();
                 let mark = if unnamed { "# " } else { "" };
                 let line = match &value.value {
                     Some(shown) => format!("{mark}{} = {shown}", value.key),

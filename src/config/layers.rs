@@ -8,7 +8,8 @@ use secrecy::SecretString;
 use super::columns;
 use super::faults::{Faults, Origin, meant};
 use super::flags::{
-    BROKERS_VARIABLE, CONFIG_VARIABLE, DATABASE_VARIABLE, GlobalFlags, OutboxFlags, Overrides,
+    BROKERS_VARIABLE, CONFIG_VARIABLE, DATABASE_VARIABLE, GlobalFlags, HttpFlags, LISTEN_VARIABLE,
+    OutboxFlags, Overrides,
 };
 use super::settings::Settings;
 use super::{file, settle};
@@ -33,6 +34,8 @@ pub(super) struct Layer {
     pub(super) database_url: Option<Given<SecretString>>,
     pub(super) kafka_brokers: Option<Given>,
     pub(super) stop_timeout: Option<Given>,
+    pub(super) listen: Option<Given>,
+    pub(super) stuck_after: Option<Given>,
     pub(super) properties: BTreeMap<String, Given<SecretString>>,
     pub(super) outboxes: Vec<OutboxLayer>,
     /// A file that could not be read to the end: what is missing may only be hidden.
@@ -86,6 +89,7 @@ pub(super) fn merged(
     };
     layer.lay_environment(&env);
     layer.lay_global_flags(overrides.global);
+    layer.lay_http_flags(overrides.http);
     layer.lay_outbox_flags(overrides.outbox, faults);
     layer
 }
@@ -148,6 +152,11 @@ impl Layer {
             env(BROKERS_VARIABLE),
             Origin::Environment(BROKERS_VARIABLE),
         );
+        lay(
+            &mut self.listen,
+            env(LISTEN_VARIABLE),
+            Origin::Environment(LISTEN_VARIABLE),
+        );
     }
 
     fn lay_global_flags(&mut self, flags: GlobalFlags) {
@@ -165,6 +174,15 @@ impl Layer {
             &mut self.stop_timeout,
             flags.stop_timeout,
             Origin::Flag("--stop-timeout"),
+        );
+    }
+
+    fn lay_http_flags(&mut self, flags: HttpFlags) {
+        lay(&mut self.listen, flags.listen, Origin::Flag("--listen"));
+        lay(
+            &mut self.stuck_after,
+            flags.stuck_after,
+            Origin::Flag("--stuck-after"),
         );
     }
 

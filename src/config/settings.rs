@@ -33,6 +33,13 @@ pub mod defaults {
     /// Zero leaves at once.
     pub const STOP_TIMEOUT_BOUNDS: RangeInclusive<Duration> =
         Duration::ZERO..=Duration::from_secs(24 * 3600);
+    /// Loopback: whoever wants to be asked from elsewhere says so.
+    pub const LISTEN: &str = "127.0.0.1:8686";
+    /// Longer than a broker's election or a restart takes, short enough to be woken for.
+    pub const STUCK_AFTER: Duration = Duration::from_secs(60);
+    /// Below a second every pause of a broker would be an alarm.
+    pub const STUCK_AFTER_BOUNDS: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 }
 
 /// Everything that is configured.
@@ -46,6 +53,63 @@ pub struct Settings {
     pub outboxes: Vec<Outbox>,
     /// How long a stop waits for what is in flight.
     pub stop_timeout: Duration,
+    /// Where questions are answered.
+    pub http: Http,
+}
+
+/// The HTTP port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: Listen,
+    /// Rows that wait for so long without one that got through make the relay stuck.
+    pub stuck_after: Duration,
+}
+
+/// Where the HTTP port is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// Nobody has said anything: [`defaults::LISTEN`], if nothing else is there. Several relays of one machine are no fault.
+    Default,
+    /// There, and nowhere else.
+    At(String),
+    /// Nowhere.
+    Off,
+}
+
+impl Listen {
+    /// # Errors
+    /// For what is no address.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        const FORM: &str = "must be HOST:PORT, such as 127.0.0.1:8686, or off";
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self::Off);
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(FORM)?;
+        let bare = match host.strip_prefix('[').map(|inner| inner.strip_suffix(']')) {
+            Some(inner) => inner.ok_or(FORM)?,
+            None if host.contains(':') => return Err(FORM.into()),
+            None => host,
+        };
+        let illegal = |c: char| c.is_whitespace() || c.is_control() || "/@,[]".contains(c);
+        if bare.is_empty() || bare.contains(illegal) {
+            return Err(FORM.into());
+        }
+        match port.parse::<u16>() {
+            Ok(_) => Ok(Self::At(text.to_owned())),
+            Err(_) => Err("has a port that is not a number from 0 to 65535".into()),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: Listen::Default,
+            stuck_after: defaults::STUCK_AFTER,
+        }
+    }
 }
 
 /// The database.

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::faults::{Faults, Origin};
 use super::layers::{Given, Layer, Needs, OutboxLayer};
-use super::settings::{Database, Kafka, Outbox, Poison, Settings, defaults};
+use super::settings::{Database, Http, Kafka, Listen, Outbox, Poison, Settings, defaults};
 use super::{Columns, DatabaseUrl, Route, TableName, check_topic, values};
 
 /// The settings, and in `faults` what is wrong with them: they are good only if that stayed empty.
@@ -33,6 +33,15 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
     let stop_timeout = take(layer.stop_timeout, "the stop timeout", faults, |text| {
         values::duration(&text, defaults::STOP_TIMEOUT_BOUNDS)
     });
+    let listen = take(layer.listen, "the HTTP address", faults, |text| {
+        Listen::parse(&text)
+    });
+    let stuck_after = take(
+        layer.stuck_after,
+        "the time after which the relay is stuck",
+        faults,
+        |text| values::duration(&text, defaults::STUCK_AFTER_BOUNDS),
+    );
     let properties = properties(layer.properties, faults);
     let outboxes = outboxes(layer.outboxes, faults);
     Some(Settings {
@@ -43,6 +52,10 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
         },
         outboxes,
         stop_timeout: stop_timeout.unwrap_or(defaults::STOP_TIMEOUT),
+        http: Http {
+            listen: listen.unwrap_or(Listen::Default),
+            stuck_after: stuck_after.unwrap_or(defaults::STUCK_AFTER),
+        },
     })
 }
 

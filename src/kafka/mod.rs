@@ -6,12 +6,14 @@
 //! | `polled` | the producer's thread |
 //! | `record` | a row's headers and timestamp |
 //! | `reports` | delivery reports, from librdkafka's thread to whoever deletes |
+//! | `condition` | what is known about the brokers without asking them |
 //! | `failure` | from a failed record to what is done about it |
 //! | `topics` | limits of topics |
 //! | `history` | what is in a topic, from one offset to another, for `doorbell verify` |
 //! | `survey`, `probe`, `ear` | what `doorbell check` asks, whether the relay could write, and what the library says |
 //! | `scratch`, `consumer` | what the benchmark does: its own topics, and when records arrive |
 
+mod condition;
 mod consumer;
 mod ear;
 mod failure;
@@ -25,6 +27,7 @@ mod scratch;
 mod survey;
 mod topics;
 
+pub use condition::{Condition, Traffic};
 pub use consumer::{Arrival, Arrivals};
 pub use failure::{Refusal, Verdict, decide, told};
 pub use history::{History, HistoryError, Range, Record};

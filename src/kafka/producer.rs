@@ -8,6 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use secrecy::ExposeSecret;
 
+use super::condition::STATISTICS_INTERVAL_MS;
 use super::failure::{Refusal, Verdict, decide, told};
 use super::polled::Polled;
 use super::record::{self, BadHeaders};
@@ -96,6 +97,9 @@ impl Producer {
         {
             // A burst makes batches by itself; a lone event should not wait for company.
             config.set("linger.ms", "0");
+        }
+        if !kafka.properties.contains_key("statistics.interval.ms") {
+            config.set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
         }
         match batching {
             Batching::UpTo(bytes) => config.set("batch.size", bytes.to_string()),

@@ -10,6 +10,8 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use tokio::sync::Notify;
 use tracing::{Span, debug, info, warn};
 
+use super::condition::Condition;
+
 /// What came back since the last time it was taken. The numbers are those that the records were sent with.
 #[derive(Debug, Default)]
 pub struct Delivered {
@@ -26,9 +28,18 @@ pub struct Delivered {
 pub struct Reports {
     delivered: Mutex<Delivered>,
     arrived: Notify,
+    condition: Arc<Condition>,
 }
 
 impl Reports {
+    /// None yet. What its producer meets of the brokers is told to `condition`.
+    pub fn new(condition: Arc<Condition>) -> Self {
+        Self {
+            condition,
+            ..Self::default()
+        }
+    }
+
     /// Waits until there is something to take. Safe to drop while it waits.
     pub async fn arrived(&self) {
         self.arrived.notified().await;
@@ -87,6 +98,12 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Err(error) = self.reports.condition.take_in(statistics) {
+            debug!(target: "librdkafka", %error, "its statistics cannot be read");
+        }
+    }
+
     /// librdkafka says the same thing again and again, at every level: it is there for whoever asks for it.
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(target: "librdkafka", facility, "{message}");
@@ -104,6 +121,7 @@ impl ClientContext for Context {
                 | RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::SSL,
             ) => {
+                self.reports.condition.is_away(reason);
                 if self.here.load(Ordering::Relaxed) && !self.away.swap(true, Ordering::Relaxed) {
                     warn!(
                         parent: &self.span,
@@ -124,6 +142,7 @@ impl ProducerContext for Context {
         match result {
             Ok(_) => {
                 if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+                    self.reports.condition.is_there();
                     info!(parent: &self.span, "Kafka answers again");
                 }
                 self.reports

@@ -47,7 +47,7 @@ pub use key::Key;
 pub use leader::{Candidate, Deleted, Leader, Sent};
 pub use letters::{Choice, Contents, Letter, Letters};
 pub use load::{Horizon, Writer};
-pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader};
+pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader, Waiting};
 pub use registry::{Entry, Pause, Switched, pause, resume};
 pub use schema::{migrate, migration, patient_ddl, schema_differences};
 pub use scratch::{Ground, Ringing, SCRATCH_PREFIX, Scratch};

@@ -16,6 +16,9 @@ const EPOCH_2000: i64 = 946_684_800_000_000;
 /// How many ids a look below the cursor takes at once.
 pub const LOOK_PAGE: usize = 10_000;
 
+/// Rows are counted up to here: it takes some milliseconds, of the session that fetches.
+const COUNT_LIMIT: u64 = 100_000;
+
 /// The plans must not depend on statistics: a table that was empty a moment ago would be scanned whole for each batch.
 pub(super) const READER_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0";
 
@@ -26,6 +29,7 @@ pub struct Reader {
     fetch_with_gaps: String,
     ids_below: String,
     keys_below: String,
+    waiting_above: String,
     relations: Vec<i64>,
     table: String,
 }
@@ -62,6 +66,17 @@ struct Line {
 /// Columns of a fetch after `id` and `created_at`: type, payload, key, topic, headers.
 const FIELDS: usize = 5;
 
+/// Rows that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many, as far as they were counted.
+    pub rows: u64,
+    /// Whether there are more.
+    pub is_more: bool,
+    /// When the first of them was created, in microseconds since the Unix epoch.
+    pub oldest: Option<i64>,
+}
+
 /// What the bookkeeping needs of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -84,6 +99,13 @@ impl Reader {
             fetch_with_gaps,
             ids_below: ids_below(table, "NULL"),
             keys_below: ids_below(table, &table.columns.key),
+            waiting_above: format!(
+                "SELECT (SELECT count(*) FROM (SELECT FROM {table} WHERE {id} > $1 ORDER BY {id} LIMIT {COUNT_LIMIT} + 1) r), \
+                 (SELECT {created_at} FROM {table} WHERE {id} > $1 ORDER BY {id} LIMIT 1)",
+                id = table.columns.id,
+                created_at = table.columns.created_at,
+                table = table.quoted,
+            ),
             relations: table.relations.iter().map(|oid| i64::from(*oid)).collect(),
             table: table.quoted.clone(),
         })
@@ -144,6 +166,21 @@ impl Reader {
                 Ok((Sent { id, created_at }, key))
             })
             .collect()
+    }
+
+    /// How many rows there are above an id, as far as they are counted.
+    pub async fn waiting_above(&mut self, after: i64) -> Result<Waiting> {
+        let row = self
+            .session
+            .one(&self.waiting_above, |q| q.bind(after))
+            .await?;
+        let rows = int(&row, 0)?.unsigned_abs();
+        let oldest = bytes(&row, 1)?.map(|_| time(&row, 1)).transpose()?;
+        Ok(Waiting {
+            rows: rows.min(COUNT_LIMIT),
+            is_more: rows > COUNT_LIMIT,
+            oldest,
+        })
     }
 
     /// The transactions that may own an id which is not visible: whoever inserts holds this lock from before it draws the id until

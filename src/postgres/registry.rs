@@ -28,12 +28,19 @@ pub struct Entry {
     pub oid: Option<u32>,
     /// Whether it is paused.
     pub pause: Option<Pause>,
+    /// How many transactions ago the oldest snapshot was taken that another session, a prepared transaction or a replication slot still holds, as far
+    /// as our role may see. No vacuum removes what was deleted since.
+    pub xmin_age: Option<i64>,
 }
 
 /// A schema of an earlier version has no such columns, which is no error here: then nothing is paused.
 const ENTRY: &str = "SELECT pg_catalog.to_regclass($1)::oid::bigint AS oid, r.entry ->> 'paused_at' AS since, \
     pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - (r.entry ->> 'paused_at')::timestamptz) AS seconds, \
-    r.entry ->> 'paused_by' AS by, r.entry ->> 'paused_reason' AS reason \
+    r.entry ->> 'paused_by' AS by, r.entry ->> 'paused_reason' AS reason, \
+    (SELECT max(pg_catalog.age(x.xmin))::bigint FROM (\
+        SELECT a.backend_xmin FROM pg_catalog.pg_stat_activity a WHERE a.pid <> pg_catalog.pg_backend_pid() \
+        UNION ALL SELECT p.transaction FROM pg_catalog.pg_prepared_xacts p \
+        UNION ALL SELECT s.xmin FROM pg_catalog.pg_replication_slots s) x (xmin)) AS xmin_age \
     FROM (SELECT (SELECT pg_catalog.to_jsonb(o) FROM doorbell.outbox o WHERE o.name = $1) AS entry) r";
 
 /// Looks the outbox up by its quoted name, in one statement.
@@ -43,6 +50,7 @@ pub(super) async fn entry(session: &mut Session, quoted: &str) -> Result<Entry> 
     Ok(Entry {
         oid: oid.map(|oid| oid as u32),
         pause: pause_of(&row)?,
+        xmin_age: row.try_get("xmin_age")?,
     })
 }
 

@@ -15,6 +15,8 @@
 //! The rule behind it: before every sleep comes K, and after K a complete fetch. A writer that was silent held K until its row was visible, so that
 //! fetch sees the row; a writer that comes later is refused and rings.
 
+use super::vitals::BellState;
+
 /// What the relay does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
@@ -91,6 +93,15 @@ impl Doze {
     /// Whether the relay sleeps: whoever commits now has to ring.
     pub(crate) fn is_asleep(&self) -> bool {
         self.state == State::Asleep
+    }
+
+    /// What writers find.
+    pub(crate) fn bell(&self) -> BellState {
+        match self.state {
+            State::Awake | State::Asking | State::Settling => BellState::Awake,
+            State::Asleep => BellState::Asleep,
+            State::Waiting | State::Waited => BellState::Waiting,
+        }
     }
 
     /// Takes in what happened and says what to do next.

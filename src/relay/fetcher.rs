@@ -9,7 +9,7 @@ use tokio::time::{self, sleep_until};
 use super::doze::{Action, Doze, Event};
 use super::pace::Pace;
 use super::position::WIDE_INTERVAL;
-use super::scan::{Catch, Scan};
+use super::scan::{Catch, Scan, at_time};
 use super::shared::{Ending, PING_INTERVAL, Shared};
 use crate::postgres::{Key, Reader, Result};
 
@@ -115,7 +115,9 @@ impl Fetcher {
             Event::Refused | Event::Fetched { .. } => {}
         }
         let mood = self.pace.mood(self.scan.shared.commit(), now);
-        self.doze.on(event, mood)
+        let action = self.doze.on(event, mood);
+        self.scan.counters.bell(self.doze.bell());
+        action
     }
 
     async fn fetch(&mut self) -> Result<Option<Event>> {
@@ -284,13 +286,5 @@ impl Hold<'_> {
             Self::Key(key) => Err(key.lost().await),
             Self::Wait(wait) => wait.as_mut().await,
         }
-    }
-}
-
-/// Sleeps until then, or for ever.
-async fn at_time(due: Option<time::Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }

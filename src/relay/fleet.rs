@@ -12,6 +12,7 @@ use super::error::RelayError;
 use super::observer::Observer;
 use super::run::OutboxRelay;
 use super::shared::Counters;
+use super::vitals::Vitals;
 use crate::config::Settings;
 
 /// Relays the outboxes of a configuration.
@@ -27,12 +28,15 @@ pub struct Relay {
     start_timeout: Option<Duration>,
     poll: Option<Duration>,
     observer: Option<Arc<dyn Observer>>,
+    vitals: Vec<Arc<Vitals>>,
 }
 
 impl Relay {
     /// Nothing is opened yet.
     pub fn new(settings: Settings) -> Self {
+        let vitals = settings.outboxes.iter().map(Vitals::new).map(Arc::new);
         Self {
+            vitals: vitals.collect(),
             settings,
             start_timeout: None,
             poll: None,
@@ -58,6 +62,11 @@ impl Relay {
         self
     }
 
+    /// What each outbox's relay knows of itself, in the order of the configuration; to be asked at any time.
+    pub fn vitals(&self) -> Vec<Arc<Vitals>> {
+        self.vitals.clone()
+    }
+
     /// Relays until `stop`: then no new row is fetched, and those in flight are settled.
     ///
     /// # Errors
@@ -66,9 +75,9 @@ impl Relay {
         let settings = Arc::new(self.settings);
         let start_by = self.start_timeout.map(|timeout| Instant::now() + timeout);
         let mut relays = JoinSet::new();
-        for outbox in &settings.outboxes {
+        for (outbox, vitals) in settings.outboxes.iter().zip(self.vitals) {
             let span = info_span!("outbox", outbox = %outbox.table);
-            let counters = Arc::new(Counters::new(self.observer.clone()));
+            let counters = Arc::new(Counters::new(vitals, self.observer.clone()));
             let relay = OutboxRelay::new(
                 Arc::clone(&settings),
                 outbox.clone(),

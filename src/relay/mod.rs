@@ -20,6 +20,7 @@
 //! | `doze` | when the relay sleeps and when it wakes (pure) |
 //! | `pace` | how often it looks while it is awake (pure) |
 //! | `rate` | how many rows may leave in a second (pure) |
+//! | `vitals` | what a relay knows of itself, for whoever asks |
 //! | `observer` | following rows from outside |
 //! | `gaps` | ids that a fetch jumped over (pure) |
 //! | `window` | rows in flight, and the room that is left (pure) |
@@ -46,8 +47,13 @@ mod scan;
 mod settler;
 mod shared;
 mod term;
+mod vitals;
 mod window;
 
 pub use error::RelayError;
 pub use fleet::Relay;
 pub use observer::{Observer, Step};
+pub use vitals::{
+    Ailment, Backlog, Bell, BellState, Change, InFlight, KafkaState, Readiness, Role, Rows,
+    Snapshot, Stages, Timing, Trouble, Vitals,
+};

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::refusal::Refusals;
+use super::vitals::Ailment;
 use crate::postgres::{Convict, Error, Leader};
 
 /// Most rows of one move.
@@ -75,9 +76,10 @@ impl Parking {
         };
         match leader.park(&convicts).await {
             Ok(parked) => {
-                self.refusals.counters.count_parked(parked.rows);
+                self.refusals.counters.parked.add(parked.rows);
                 self.forget(&convicts, &parked.left);
                 if self.told.take().is_some() {
+                    self.refusals.counters.recovered(Ailment::Park);
                     info!("refused rows can be parked again");
                 }
                 let took = begun.elapsed();
@@ -105,6 +107,8 @@ impl Parking {
                         error = text,
                         "refused rows cannot be parked: they stay in the table and are skipped; trying again"
                     );
+                    let words = format!("refused rows cannot be parked: {text}");
+                    self.refusals.counters.suffers(Ailment::Park, &words);
                     self.told = Some(text);
                 }
                 // One row that cannot be moved must not keep the others: each is tried alone, and what fails alone goes to the end.

@@ -11,8 +11,9 @@ use tracing::{debug, info, warn};
 
 use super::error::RelayError;
 use super::fetcher::jittered;
-use super::shared::PING_INTERVAL;
+use super::shared::{Counters, PING_INTERVAL};
 use super::term::Sessions;
+use super::vitals::{Ailment, Role};
 use crate::postgres::{Entry, Ring, Table};
 
 /// Waits as long as the outbox is paused, or until the relay is to stop; whether it did stop.
@@ -21,16 +22,18 @@ pub(crate) async fn while_paused(
     table: &Table,
     sweep: Duration,
     stop: &CancellationToken,
+    counters: &Counters,
 ) -> Result<bool, RelayError> {
     let mut told = false;
     loop {
-        let Entry { oid, pause } = sessions.bell.entry(table).await?;
+        let Entry { oid, pause, .. } = sessions.bell.entry(table).await?;
         if oid != Some(table.oid) {
             return Err(RelayError::TableChanged);
         }
         let Some(pause) = pause else {
             if told {
                 info!("resumed");
+                counters.became(Role::Leading, "resumed");
             }
             return Ok(false);
         };
@@ -38,6 +41,11 @@ pub(crate) async fn while_paused(
             debug!("swept: paused");
         } else {
             told = true;
+            let by = pause.by.as_deref().unwrap_or("somebody");
+            let reason = pause.reason.as_deref().unwrap_or("no reason given");
+            let words = format!("paused by {by}: {reason}; `doorbell resume` ends it");
+            counters.became(Role::Paused, "paused");
+            counters.suffers(Ailment::Pause, &words);
             warn!(
                 since = pause.since,
                 by = pause.by,

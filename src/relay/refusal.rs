@@ -82,7 +82,7 @@ impl Refusals {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.suspects.remove(&row);
         if memory.refused.insert(row.id, row.created_at) != Some(row.created_at) {
-            self.counters.count_refused();
+            self.counters.refused.add(1);
             error!(
                 row.id = row.id,
                 error = reason,
@@ -107,7 +107,7 @@ impl Refusals {
         let Refusal { reason, .. } = refusal;
         match refused {
             Refused::First => {
-                self.counters.count_refused();
+                self.counters.refused.add(1);
                 error!(
                     row.id = row.id,
                     error = reason,
@@ -131,7 +131,7 @@ impl Refusals {
     }
 
     fn stop(&self, shared: &Shared, row: Sent, refusal: Refusal, policy: String) -> bool {
-        self.counters.count_refused();
+        self.counters.refused.add(1);
         shared.end(Ending::Poison {
             id: row.id,
             reason: refusal.reason,

@@ -12,6 +12,7 @@ use super::error::RelayError;
 use super::pause::while_paused;
 use super::shared::{Counters, Ending, Memory};
 use super::term::{Outcome, Sessions, Term};
+use super::vitals::{Ailment, Role};
 use crate::config::{Kafka, Outbox, Settings, check_topic};
 use crate::kafka::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, Reports, Topics};
 use crate::postgres::{Bell, Candidate, Error, Key, Reader, Server, Session, Table, Trigger};
@@ -92,6 +93,10 @@ impl OutboxRelay {
             if begun.elapsed() > Duration::from_secs(10) {
                 backoff.reset();
             }
+            if self.started {
+                self.counters.reconnects.add(1);
+            }
+            self.counters.became(Role::Starting, "starting over");
             self.tell(&error);
             let wait = backoff.next();
             tokio::select! {
@@ -104,6 +109,7 @@ impl OutboxRelay {
 
     fn tell(&mut self, error: &RelayError) {
         let text = error.to_string();
+        self.counters.suffers(Ailment::Start, &text);
         // With a limit on the start, what ends it is the one line to read.
         let is_told_at_the_end = !self.started && self.start_by.is_some();
         if self.told.as_ref() != Some(&text) && !is_told_at_the_end {
@@ -128,7 +134,7 @@ impl OutboxRelay {
         } = ready;
         loop {
             let sweep = self.outbox.sweep;
-            if while_paused(&mut sessions, &table, sweep, &self.stop).await? {
+            if while_paused(&mut sessions, &table, sweep, &self.stop, &self.counters).await? {
                 self.stopped();
                 return Ok(());
             }
@@ -137,6 +143,7 @@ impl OutboxRelay {
                 sessions: left,
                 unsettled,
             } = self.term(&table)?.run(sessions).await;
+            self.counters.retried.add(unsettled as u64);
             match ending {
                 Ending::Stopped if unsettled > 0 => return Err(RelayError::Unsettled(unsettled)),
                 Ending::Stopped => {
@@ -150,6 +157,7 @@ impl OutboxRelay {
                 }
                 Ending::Rebatch => self.topics.lock().await.forget(),
                 Ending::Producer(reason) => {
+                    self.counters.producer_failures.add(1);
                     warn!(
                         error = reason,
                         "the producer is of no more use: a new one sends what is left"
@@ -167,11 +175,11 @@ impl OutboxRelay {
     fn stopped(&self) {
         let counters = &self.counters;
         info!(
-            published = counters.published(),
-            deleted = counters.deleted(),
-            refused = counters.refused(),
-            parked = counters.parked(),
-            swept = counters.swept(),
+            published = counters.published.get(),
+            deleted = counters.deleted.get(),
+            refused = counters.refused.get(),
+            parked = counters.parked.get(),
+            swept = counters.swept.get(),
             "stopped"
         );
     }
@@ -179,14 +187,21 @@ impl OutboxRelay {
     /// Finds the table and becomes its leader.
     async fn get_ready(&mut self) -> Result<Ready, RelayError> {
         let server = Server::find(&self.settings.database.url).await?;
+        self.counters.found_server(server.shown());
         let (mut reader, table, mut bell) = self.look_around(&server).await?;
         self.await_kafka(&table).await?;
         let mut candidate = Candidate::new(Session::open(&server, "leader").await?).await?;
         if !candidate.try_lead(&table).await? {
             // A standby listens to nothing: notifications that nobody reads would pile up at the server.
             drop((reader, bell));
-            self.begin("standby: another relay leads", &table);
+            self.begin(Role::Standby, "standby: another relay leads", &table);
             if let Some(stranger) = candidate.stranger(&table).await? {
+                let words = format!(
+                    "the leader's lock is held by a session that is no relay: {:?}, server process {}",
+                    stranger.application,
+                    stranger.pid.map_or("unknown".into(), |pid| pid.to_string())
+                );
+                self.counters.suffers(Ailment::Stranger, &words);
                 warn!(
                     application = stranger.application,
                     pid = stranger.pid,
@@ -212,23 +227,29 @@ impl OutboxRelay {
             // Asked now, the first row does not wait for it.
             self.topics.lock().await.limit(&topic).await;
         }
-        self.begin("leading", &table);
-        match table.trigger {
-            Trigger::Enabled => {}
-            Trigger::Earlier => warn!(
-                "the trigger doorbell_ring is of an earlier version and rings at every insert, which costs writers; run `doorbell migrate --table '{}'`",
-                self.outbox.table
+        self.begin(Role::Leading, "leading", &table);
+        self.tell_of_trigger(&table);
+        Ok(Ready { table, sessions })
+    }
+
+    /// A trigger that does not wake the relay as it should costs time or writers, not rows.
+    fn tell_of_trigger(&self, table: &Table) {
+        let name = &self.outbox.table;
+        let words = match table.trigger {
+            Trigger::Enabled => return self.counters.recovered(Ailment::Trigger),
+            Trigger::Earlier => format!(
+                "the trigger doorbell_ring is of an earlier version and rings at every insert, which costs writers; run `doorbell migrate --table '{name}'`"
             ),
-            Trigger::Disabled => warn!(
+            Trigger::Disabled => format!(
                 "the trigger doorbell_ring is disabled: rows wait for the sweep; ALTER TABLE {} ENABLE TRIGGER doorbell_ring",
                 table.quoted
             ),
-            Trigger::Missing => warn!(
-                "the trigger doorbell_ring is gone: rows wait for the sweep; run `doorbell migrate --table '{}'`",
-                self.outbox.table
+            Trigger::Missing => format!(
+                "the trigger doorbell_ring is gone: rows wait for the sweep; run `doorbell migrate --table '{name}'`"
             ),
-        }
-        Ok(Ready { table, sessions })
+        };
+        self.counters.suffers(Ailment::Trigger, &words);
+        warn!("{words}");
     }
 
     /// Checks that the table is what was configured, and that its bell can be heard.
@@ -266,7 +287,10 @@ impl OutboxRelay {
                 (!connected).then_some(producer)
             });
             match asked.await {
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.counters.kafka.is_there();
+                    return Ok(());
+                }
                 Ok(Some(again)) => producer = again,
                 Err(panic) => return Err(RelayError::Defect(panic.to_string())),
             }
@@ -280,7 +304,8 @@ impl OutboxRelay {
     }
 
     /// Says once what it is now.
-    fn begin(&mut self, state: &str, table: &Table) {
+    fn begin(&mut self, role: Role, state: &str, table: &Table) {
+        self.counters.became(role, state);
         let version = env!("CARGO_PKG_VERSION");
         info!(version, table = table.quoted, topic = %self.outbox.topic, "{state}");
         self.started = true;
@@ -293,7 +318,7 @@ impl OutboxRelay {
         batching: Batching,
     ) -> Result<(Producer, Arc<Reports>), ConfigError> {
         let bounds = (self.outbox.in_flight_rows, self.outbox.in_flight_bytes);
-        let reports = Arc::new(Reports::default());
+        let reports = Arc::new(Reports::new(Arc::clone(&self.counters.kafka)));
         let producer = Producer::new(
             &self.settings.kafka,
             table.id,

@@ -13,6 +13,7 @@ use super::observer::Step;
 use super::position::{LOOK_INTERVAL, LOOK_SHARE, MAX_BYTES, Position, Swept};
 use super::rate::Rate;
 use super::shared::{Counters, Ending, Memory, Shared};
+use super::vitals::Ailment;
 use super::window::{Room, Ticket};
 use crate::postgres::{Ask, Batch, Entry, LOOK_PAGE, Reader, Result, Sent};
 
@@ -66,7 +67,7 @@ impl Scan {
         if !self.tend().await? {
             return Ok(None);
         }
-        match self.room().await {
+        match self.room().await? {
             Some(room) => self.fetch_into(room, woken).await,
             None => Ok(None),
         }
@@ -115,12 +116,18 @@ impl Scan {
         self.rate.take(rows);
         if rows > 0 {
             let now = Instant::now();
+            self.counters.brought(batch.heads(), woken, now);
             for (step, when) in [(Step::Woken, woken), (Step::Fetched, now)] {
                 let mut ids = batch.heads().map(|row| row.id);
                 self.counters.passed(step, &mut ids, when);
             }
         }
         let complete = !full;
+        let gaps = self.at.gaps.count();
+        self.counters.looked(rows, complete, gaps);
+        if !complete && self.counters.wants_count() {
+            self.count().await?;
+        }
         if complete {
             self.shared.caught_up.store(true, Ordering::Relaxed);
         }
@@ -131,26 +138,42 @@ impl Scan {
     }
 
     /// Waits until a row may be fetched and for room in the window; `None` when there will be no more fetches.
-    async fn room(&mut self) -> Option<Room> {
+    async fn room(&mut self) -> Result<Option<Room>> {
+        let shared = Arc::clone(&self.shared);
         while let Some(due) = self.rate.due(Instant::now()) {
             tokio::select! {
                 () = time::sleep_until(due.into()) => {}
-                () = self.shared.halt.cancelled() => return None,
+                () = shared.halt.cancelled() => return Ok(None),
             }
         }
         loop {
-            let changed = self.shared.room.notified();
-            if self.shared.halt.is_cancelled() {
-                return None;
+            let changed = shared.room.notified();
+            if shared.halt.is_cancelled() {
+                return Ok(None);
             }
-            if let Some(room) = self.shared.window().room() {
-                return Some(room);
+            if let Some(room) = shared.window().room() {
+                return Ok(Some(room));
             }
+            // Kafka may be away: how much waits is news then.
+            if self.counters.wants_count() {
+                self.count().await?;
+                continue;
+            }
+            let count_due = self.counters.count_due().map(time::Instant::from_std);
             tokio::select! {
                 () = changed => {}
-                () = self.shared.halt.cancelled() => return None,
+                () = at_time(count_due) => {}
+                () = shared.halt.cancelled() => return Ok(None),
             }
         }
+    }
+
+    /// Counts the rows above the cursor, for whoever wants to know how much waits.
+    async fn count(&mut self) -> Result<()> {
+        let waiting = self.reader.waiting_above(self.at.cursor).await?;
+        self.counters
+            .counted(waiting.rows, waiting.is_more, waiting.oldest);
+        Ok(())
     }
 
     async fn check_gaps(&mut self) -> Result<()> {
@@ -325,7 +348,10 @@ impl Scan {
         let at = &mut self.at;
         at.next_look = time::Instant::now() + (begun.elapsed() * LOOK_SHARE).max(LOOK_INTERVAL);
         match lowest {
-            Some(lowest) => at.go_back(lowest),
+            Some(lowest) => {
+                at.go_back(lowest);
+                self.counters.cursor_moves.add(1);
+            }
             None => at.gaps.looked_wide(),
         }
         Ok(strays)
@@ -333,7 +359,12 @@ impl Scan {
 
     /// The net under everything: rows that nothing announced, and a table that is no longer the same. `None` when there will be no more fetches.
     pub(super) async fn sweep(&mut self, asleep: bool) -> Result<Option<Catch>> {
-        let Entry { oid, pause } = self.reader.entry().await?;
+        let Entry {
+            oid,
+            pause,
+            xmin_age,
+        } = self.reader.entry().await?;
+        self.counters.saw_xmin(xmin_age);
         if oid != Some(self.oid) {
             info!("the table was dropped or replaced: starting over");
             self.shared.end(Ending::TableChanged);
@@ -346,6 +377,9 @@ impl Scan {
         self.look_below().await?;
         let catch = self.settle().await?;
         let rows = catch.map_or(0, |catch| catch.rows);
+        if rows == 0 && asleep {
+            self.counters.recovered(Ailment::Unannounced);
+        }
         // Awake, the relay comes by unannounced.
         if rows > 0 && asleep {
             let judged = time::Instant::now() + RING_IS_LATE;
@@ -358,11 +392,21 @@ impl Scan {
     /// The ring for what the sweep found has not come.
     pub(super) fn judge_sweep(&mut self) {
         if let Some(Swept { rows, .. }) = self.at.swept.take() {
-            self.counters.count_swept(rows as u64);
+            self.counters.swept.add(rows as u64);
+            let words = "the sweep found rows that nothing had announced: is the trigger in place?";
+            self.counters.suffers(Ailment::Unannounced, words);
             warn!(
                 rows,
                 "the sweep found rows that nothing had announced: is the trigger in place? ask `doorbell status`"
             );
         }
+    }
+}
+
+/// Sleeps until then, or for ever.
+pub(super) async fn at_time(due: Option<time::Instant>) {
+    match due {
+        Some(due) => time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }

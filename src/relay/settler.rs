@@ -12,6 +12,7 @@ use super::observer::Step;
 use super::parking::Parking;
 use super::refusal::Refusals;
 use super::shared::{Counters, Ending, Memory, PING_INTERVAL, Shared};
+use super::vitals::Ailment;
 use super::window::Ticket;
 use crate::kafka::{Delivered, Verdict, decide, told};
 use crate::postgres::{Error, Leader, Sent};
@@ -136,6 +137,8 @@ impl Settler {
             self.delete_locked(agenda).await?;
         }
         self.parking.park(&mut self.leader).await?;
+        let times = self.shared.window().take_times();
+        self.counters.timed(times);
         if now >= agenda.next_ping {
             self.leader.ping().await?;
             agenda.next_ping = Instant::now() + PING_INTERVAL;
@@ -150,7 +153,7 @@ impl Settler {
             failed,
             fatal,
         } = self.shared.reports.take();
-        self.counters.count_published(acknowledged.len() as u64);
+        self.counters.acknowledged(acknowledged.len());
         let rows: Vec<Option<Sent>> = {
             let mut window = self.shared.window();
             acknowledged
@@ -226,6 +229,7 @@ impl Settler {
             );
         }
         memory.suspects.insert(row);
+        self.counters.retried.add(1);
         drop(memory);
         self.shared.end(Ending::Rebatch);
     }
@@ -278,6 +282,7 @@ impl Settler {
                 self.shared.room.notify_waiters();
                 if agenda.failing {
                     agenda.failing = false;
+                    self.counters.recovered(Ailment::Delete);
                     info!("deletes work again");
                 }
                 Ok(())
@@ -285,6 +290,9 @@ impl Settler {
             Err(error @ Error::Lost(_)) => Err(error),
             // The rows stay; nothing is fetched beyond the bounds meanwhile.
             Err(error) => {
+                self.counters.delete_failures.add(1);
+                let words = format!("rows that Kafka has cannot be deleted: {error}");
+                self.counters.suffers(Ailment::Delete, &words);
                 if !agenda.failing {
                     agenda.failing = true;
                     warn!(%error, rows = taken.len(), "rows that Kafka has cannot be deleted: trying again");
@@ -297,7 +305,7 @@ impl Settler {
     }
 
     fn after_delete(&self, agenda: &mut Agenda, rows: &[Sent], locked: &[i64], deleted: u64) {
-        self.counters.count_deleted(deleted);
+        self.counters.deleted.add(deleted);
         let mut ids = rows.iter().map(|row| row.id);
         let now = std::time::Instant::now();
         self.counters.passed(Step::Deleted, &mut ids, now);
@@ -328,7 +336,7 @@ impl Settler {
         let locked = self.shared.window().locked();
         match self.leader.delete_unlocked(locked).await {
             Ok(deleted) => {
-                self.counters.count_deleted(deleted.rows);
+                self.counters.deleted.add(deleted.rows);
                 self.shared.window().still_locked(&deleted.locked);
                 let all_gone = deleted.locked.is_empty();
                 agenda.retry_locked = (!all_gone).then(|| Instant::now() + RETRY_INTERVAL);

@@ -1,9 +1,10 @@
 //! What the three stages of a term share, and how one of them ends it for all.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
@@ -11,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
 use super::observer::{Observer, Step};
-use super::window::{Ticket, Window};
+use super::vitals::{Vitals, micros, unix_micros};
+use super::window::{Moment, Ticket, Window};
 use crate::kafka::Reports;
 use crate::postgres::{Convict, Error, Sent};
 
@@ -76,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) caught_up: AtomicBool,
     /// What a commit takes that waits for the disk, in microseconds; 0: not measured yet.
     commit: AtomicU64,
+    begun: Instant,
     window: Mutex<Window>,
     ending: Mutex<Option<Ending>>,
 }
@@ -92,6 +95,7 @@ impl Shared {
             published: AtomicUsize::new(0),
             caught_up: AtomicBool::new(false),
             commit: AtomicU64::new(0),
+            begun: Instant::now(),
             window: Mutex::new(window),
             ending: Mutex::new(None),
         }
@@ -99,7 +103,12 @@ impl Shared {
 
     /// The window; held for moments, never over an await.
     pub(crate) fn window(&self) -> MutexGuard<'_, Window> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        window.tick(Moment {
+            run: micros(self.begun.elapsed()),
+            unix: unix_micros(SystemTime::now()),
+        });
+        window
     }
 
     /// The second stage is through with the rows before this one.
@@ -180,23 +189,15 @@ pub(crate) struct Memory {
     pub(crate) batch_size: usize,
 }
 
-/// Counts since the start of the process, and whoever follows the rows.
-#[derive(Default)]
+/// Whom the stages tell: what the relay knows of itself, and whoever follows the rows.
 pub(crate) struct Counters {
-    published: AtomicU64,
-    deleted: AtomicU64,
-    refused: AtomicU64,
-    parked: AtomicU64,
-    swept: AtomicU64,
+    vitals: Arc<Vitals>,
     observer: Option<Arc<dyn Observer>>,
 }
 
 impl Counters {
-    pub(crate) fn new(observer: Option<Arc<dyn Observer>>) -> Self {
-        Self {
-            observer,
-            ..Self::default()
-        }
+    pub(crate) fn new(vitals: Arc<Vitals>, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self { vitals, observer }
     }
 
     /// Rows passed a station.
@@ -205,49 +206,12 @@ impl Counters {
             observer.passed(step, ids, at);
         }
     }
+}
 
-    pub(crate) fn count_published(&self, rows: u64) {
-        self.published.fetch_add(rows, Ordering::Relaxed);
-    }
+impl Deref for Counters {
+    type Target = Vitals;
 
-    pub(crate) fn count_deleted(&self, rows: u64) {
-        self.deleted.fetch_add(rows, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_parked(&self, rows: u64) {
-        self.parked.fetch_add(rows, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_swept(&self, rows: u64) {
-        self.swept.fetch_add(rows, Ordering::Relaxed);
-    }
-
-    /// Rows that Kafka acknowledged.
-    pub(crate) fn published(&self) -> u64 {
-        self.published.load(Ordering::Relaxed)
-    }
-
-    /// Rows that were deleted from the table.
-    pub(crate) fn deleted(&self) -> u64 {
-        self.deleted.load(Ordering::Relaxed)
-    }
-
-    /// Rows that Kafka can never take.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Rows that were moved to the dead letters.
-    pub(crate) fn parked(&self) -> u64 {
-        self.parked.load(Ordering::Relaxed)
-    }
-
-    /// Rows that only the sweep found: nothing had announced them.
-    pub(crate) fn swept(&self) -> u64 {
-        self.swept.load(Ordering::Relaxed)
+    fn deref(&self) -> &Vitals {
+        &self.vitals
     }
 }

@@ -75,6 +75,7 @@ impl Term<'_> {
             bytes: self.outbox.in_flight_bytes,
         };
         let shared = Arc::new(Shared::new(Window::new(limits), Arc::clone(&self.reports)));
+        self.counters.begin_term(&shared, &self.memory);
         let (stop, stop_timeout) = (self.stop.clone(), self.stop_timeout);
         let mut tasks = self.start(sessions, &shared);
 
@@ -130,6 +131,7 @@ impl Term<'_> {
             reader,
             leader,
         } = sessions;
+        let counters = Arc::clone(&self.counters);
         let ours = vec![bell.pid(), key.pid(), reader.pid(), leader.pid()];
         // One batch is published while the next is fetched, and one waits between them.
         let (to_publisher, batches) = mpsc::channel(1);
@@ -180,9 +182,8 @@ impl Term<'_> {
         };
         let mut tasks = JoinSet::new();
         let span = Span::current();
-        tasks.spawn(
-            listen(bell, self.table.clone(), ring, Arc::clone(shared)).instrument(span.clone()),
-        );
+        let hearing = listen(bell, self.table.clone(), ring, Arc::clone(shared), counters);
+        tasks.spawn(hearing.instrument(span.clone()));
         tasks.spawn(
             async move {
                 let (reader, key) = fetcher.run(key).await;
@@ -235,6 +236,7 @@ async fn listen(
     table: Table,
     ring: watch::Sender<u64>,
     shared: Arc<Shared>,
+    counters: Arc<Counters>,
 ) -> Done {
     loop {
         let heard = tokio::select! {
@@ -251,7 +253,10 @@ async fn listen(
             Err(error) => Err(error),
         };
         match paused {
-            Ok(false) => ring.send_modify(|rings| *rings += 1),
+            Ok(false) => {
+                counters.rings.add(1);
+                ring.send_modify(|rings| *rings += 1);
+            }
             Ok(true) => {
                 info!("pausing: no new rows, those in flight are finished");
                 shared.end(Ending::Paused);

@@ -8,8 +8,43 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::held::{Lane, TopicNumber};
+use super::vitals::{Tally, is_finite};
 use crate::config::Poison;
 use crate::postgres::Sent;
+
+/// When something happens, by two clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Moment {
+    /// Microseconds since the term began.
+    pub(crate) run: u64,
+    /// Microseconds since the Unix epoch.
+    pub(crate) unix: i64,
+}
+
+/// How long rows took, as far as the window sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    /// From the fetch to Kafka's acknowledgement.
+    pub(crate) acknowledge: Tally,
+    /// From there to the delete.
+    pub(crate) delete: Tally,
+    /// From creation to Kafka's acknowledgement.
+    pub(crate) total: Tally,
+}
+
+/// What is under way, for whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) rows: usize,
+    pub(crate) unacknowledged: usize,
+    pub(crate) bytes: usize,
+    /// When the first row that is under way was created.
+    pub(crate) oldest: Option<i64>,
+    /// Rows are on their way, and for so many microseconds none came to its end.
+    pub(crate) unacknowledged_for: Option<u64>,
+    /// Rows are to be deleted, and for so many microseconds none was.
+    pub(crate) undeleted_for: Option<u64>,
+}
 
 /// The number of a row in the order of arrival.
 pub(crate) type Ticket = usize;
@@ -59,6 +94,8 @@ struct Slot {
     bytes: usize,
     state: State,
     fate: Fate,
+    /// When it got there, in microseconds since the term began.
+    since: u64,
 }
 
 /// What is under way for one outbox.
@@ -78,6 +115,13 @@ pub(crate) struct Window {
     acknowledged: usize,
     /// Rows that Kafka has and somebody else has locked: known, but off the ring, so that one of them holds nothing up.
     locked: FxHashMap<i64, i64>,
+    /// What time it is.
+    now: Moment,
+    /// When a row last left the wire, or the first came onto it.
+    arrived: u64,
+    /// When a row was last deleted, or the first was there to be.
+    cleared: u64,
+    times: Times,
 }
 
 impl Window {
@@ -91,7 +135,44 @@ impl Window {
             unacknowledged: 0,
             acknowledged: 0,
             locked: FxHashMap::default(),
+            now: Moment::default(),
+            arrived: 0,
+            cleared: 0,
+            times: Times::default(),
         }
+    }
+
+    /// Says what time it is, before anything is changed.
+    pub(crate) fn tick(&mut self, now: Moment) {
+        self.now = now;
+    }
+
+    /// How long rows took since this was last asked.
+    pub(crate) fn take_times(&mut self) -> Times {
+        std::mem::take(&mut self.times)
+    }
+
+    /// What is under way.
+    pub(crate) fn standing(&self) -> Standing {
+        let since = |then: u64| self.now.run.saturating_sub(then);
+        // The ring is trimmed: its first slot is never over.
+        let oldest = self.slots.front().map(|slot| slot.row.created_at);
+        Standing {
+            rows: self.len(),
+            unacknowledged: self.unacknowledged,
+            bytes: self.bytes,
+            oldest: oldest
+                .into_iter()
+                .chain(self.locked.values().copied())
+                .min(),
+            unacknowledged_for: (self.unacknowledged > 0).then(|| since(self.arrived)),
+            undeleted_for: (self.undeleted() > 0).then(|| since(self.cleared)),
+        }
+    }
+
+    /// Rows that Kafka has and that nobody else holds.
+    fn undeleted(&self) -> usize {
+        self.rows - self.unacknowledged
     }
 
     /// The room for the next fetch; `None` while it is too small to be worth one. A quarter of the rows and of the bytes must be free: smaller bites
@@ -111,6 +192,9 @@ impl Window {
 
     /// A row was fetched and goes to Kafka.
     pub(crate) fn admit(&mut self, row: Sent, bytes: usize) -> Ticket {
+        if self.unacknowledged == 0 {
+            self.arrived = self.now.run;
+        }
         self.rows += 1;
         self.bytes += bytes;
         self.unacknowledged += 1;
@@ -119,6 +203,7 @@ impl Window {
             bytes,
             state: State::Sent,
             fate: Fate::default(),
+            since: self.now.run,
         });
         self.first + self.slots.len() - 1
     }
@@ -143,19 +228,25 @@ impl Window {
 
     /// Kafka has the row: which one.
     pub(crate) fn acknowledge(&mut self, ticket: Ticket) -> Option<Sent> {
-        let row = self.leave_the_wire(ticket, State::Acknowledged);
-        self.acknowledged += usize::from(row.is_some());
-        row
+        if self.undeleted() == 0 {
+            self.cleared = self.now.run;
+        }
+        let (row, waited) = self.leave_the_wire(ticket, State::Acknowledged)?;
+        self.acknowledged += 1;
+        self.times.acknowledge.add(waited, 1);
+        if is_finite(row.created_at) {
+            let age = self.now.unix.saturating_sub(row.created_at);
+            self.times.total.add(age.max(0).unsigned_abs(), 1);
+        }
+        Some(row)
     }
 
     /// The row does not go to Kafka, or not now: it stays in the table.
     pub(crate) fn give_up(&mut self, ticket: Ticket) -> Option<Sent> {
-        let row = self.leave_the_wire(ticket, State::Over);
-        if row.is_some() {
-            self.rows -= 1;
-            self.trim();
-        }
-        row
+        let (row, _) = self.leave_the_wire(ticket, State::Over)?;
+        self.rows -= 1;
+        self.trim();
+        Some(row)
     }
 
     /// Rows from this ticket on were never handed to the producer: they are as if never fetched.
@@ -190,11 +281,15 @@ impl Window {
 
     /// Rows that were taken are deleted.
     pub(crate) fn deleted(&mut self, tickets: impl IntoIterator<Item = Ticket>) {
+        let now = self.now.run;
+        self.cleared = now;
         for ticket in tickets {
             if let Some(slot) = self.slot(ticket)
                 && slot.state == State::Taken
             {
                 slot.state = State::Over;
+                let waited = now.saturating_sub(slot.since);
+                self.times.delete.add(waited, 1);
                 self.rows -= 1;
             }
         }
@@ -246,13 +341,17 @@ impl Window {
         self.slots.get_mut(ticket.checked_sub(self.first)?)
     }
 
-    fn leave_the_wire(&mut self, ticket: Ticket, state: State) -> Option<Sent> {
+    /// The row, and how long it was on its way.
+    fn leave_the_wire(&mut self, ticket: Ticket, state: State) -> Option<(Sent, u64)> {
+        let now = self.now.run;
         let slot = self.slot(ticket).filter(|slot| slot.state == State::Sent)?;
-        slot.state = state;
+        let waited = now.saturating_sub(slot.since);
+        (slot.state, slot.since) = (state, now);
         let (row, bytes) = (slot.row, slot.bytes);
+        self.arrived = now;
         self.bytes -= bytes;
         self.unacknowledged -= 1;
-        Some(row)
+        Some((row, waited))
     }
 
     fn trim(&mut self) {

@@ -17,6 +17,7 @@ mod fetch;
 mod gaps;
 mod hold;
 mod holders;
+mod http;
 mod outages;
 mod pause;
 mod pooler;

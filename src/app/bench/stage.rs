@@ -31,7 +31,8 @@ impl Stage {
         let mut command = Command::new(program);
         let table = self.scratch.table().to_string();
         command
-            .args(["run", "--config", "/dev/stdin", "--end-with-parent"])
+            .args(["run", "--config", "/dev/stdin"])
+            .args(["--listen", "off", "--end-with-parent"])
             .args(["--table", &table, "--topic", topic])
             .args(flags)
             .env_remove("DATABASE_URL")

@@ -66,7 +66,7 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
     for (file, expected) in [
         (
             "\nlisten = 1",
-            "2: unknown key `listen` at the top of the file; known are database, kafka, relay, outbox",
+            "2: unknown key `listen` at the top of the file; known are database, kafka, relay, http, outbox",
         ),
         (
             "[outbx]",
@@ -112,6 +112,30 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
         (
             "[relay]\nstop_timeout = '25h'",
             "2: the stop timeout must be from 0s to 1day",
+        ),
+        (
+            "[http]\nlisten = 8686",
+            "2: `listen` must be a text in quotes",
+        ),
+        (
+            "[http]\nlisten = '8686'",
+            "2: the HTTP address must be HOST:PORT, such as 127.0.0.1:8686, or off",
+        ),
+        (
+            "[http]\nlisten = '::1:8686'",
+            "2: the HTTP address must be HOST:PORT",
+        ),
+        (
+            "[http]\nlisten = 'h:70000'",
+            "2: the HTTP address has a port that is not a number from 0 to 65535",
+        ),
+        (
+            "[http]\nstuck_after = '10ms'",
+            "2: the time after which the relay is stuck must be from 1s to 1day",
+        ),
+        (
+            "[http]\nlisen = ''",
+            "2: unknown key `lisen` in [http]; did you mean `listen`?",
         ),
         (
             "[outbox]\ntable = 'a'",

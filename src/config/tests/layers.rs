@@ -13,6 +13,11 @@ fn a_whole_file_gives_the_settings() {
     assert_eq!(settings.database.url.shown(), "u@file-host/db");
     assert_eq!(settings.kafka.brokers, "file-broker:9092");
     assert_eq!(settings.stop_timeout, Duration::from_secs(5));
+    let http = Http {
+        listen: Listen::At("[::1]:0".into()),
+        stuck_after: Duration::from_secs(120),
+    };
+    assert_eq!(settings.http, http);
     let properties: Vec<_> = settings
         .kafka
         .properties
@@ -72,6 +77,7 @@ fn without_a_file_the_defaults_hold() {
     let settings = load("", ENOUGH).expect("it is enough");
     assert_eq!(settings.outboxes, [Outbox::default()]);
     assert_eq!(settings.stop_timeout, defaults::STOP_TIMEOUT);
+    assert_eq!(settings.http, Http::default());
     assert!(settings.kafka.properties.is_empty());
     assert_eq!(
         load("outbox = []", ENOUGH)
@@ -149,6 +155,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
             in_flight_bytes: Some("2MiB".into()),
             max_rate: Some("off".into()),
         },
+        ..Overrides::default()
     };
     let (url, brokers, stop, outboxes) = seen(flags, &env);
     assert_eq!(
@@ -175,6 +182,30 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
         max_rate: None,
     };
     assert_eq!(outboxes, [expected]);
+}
+
+#[test]
+fn the_http_port_follows_the_layers_and_may_be_off() {
+    let file = "http.listen = '0.0.0.0:1'";
+    let seen = |flag: Option<&str>, env: &[(&str, &str)]| {
+        let flags = Overrides {
+            http: HttpFlags {
+                listen: flag.map(str::to_owned),
+                stuck_after: Some("1s".into()),
+            },
+            ..Overrides::default()
+        };
+        let env = [ENOUGH, env].concat();
+        load_as(file.as_bytes(), flags, &env, KAFKA)
+            .expect("all layers are right")
+            .http
+    };
+    let at = |address: &str| Listen::At(address.into());
+    assert_eq!(seen(None, &[]).listen, at("0.0.0.0:1"));
+    let env = [("DOORBELL_LISTEN", "localhost:2")];
+    assert_eq!(seen(None, &env).listen, at("localhost:2"));
+    assert_eq!(seen(Some("OFF"), &env).listen, Listen::Off);
+    assert_eq!(seen(None, &[]).stuck_after, Duration::from_secs(1));
 }
 
 #[test]

@@ -24,6 +24,9 @@ linger.ms = 0x1_0
 "socket.keepalive.enable" = true
 [relay]
 stop_timeout = "5s"
+[http]
+listen = "[::1]:0"
+stuck_after = "2m"
 [[outbox]]
 table = "app.outbox"
 topic = "{table}.{type}"

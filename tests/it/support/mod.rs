@@ -1,6 +1,7 @@
 //! What the tests stand on: services, a world for each test, the relay as a process, a consumer.
 
 mod checkup;
+mod http;
 mod kafka;
 mod load;
 mod meter;
@@ -10,6 +11,7 @@ mod services;
 mod world;
 
 pub(crate) use checkup::Checkup;
+pub(crate) use http::{ask, ask_at, get};
 pub(crate) use kafka::{Consumer, Received, create_topic, produce};
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;

@@ -59,6 +59,17 @@ impl Relay {
         relay
     }
 
+    /// Where it answers by HTTP, once it leads or stands by.
+    #[track_caller]
+    pub(crate) fn address(&self) -> String {
+        const SAID: &str = "answering at http://";
+        self.await_log(SAID);
+        let log = self.log();
+        let said = log.iter().find_map(|line| line.split_once(SAID));
+        let (_, rest) = said.expect("it was awaited");
+        rest.split_once(": ").expect("an address").0.to_owned()
+    }
+
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().expect("no panic holds the log").clone()
     }

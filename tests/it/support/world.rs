@@ -237,6 +237,8 @@ pub(crate) fn doorbell(world: &World, arguments: &[&str]) -> Command {
         .args(arguments)
         .env_remove("DOORBELL_CONFIG")
         .env_remove("RUST_LOG")
+        // Many relays run at once here; a test that asks one gives it a port.
+        .env("DOORBELL_LISTEN", "off")
         .env("DATABASE_URL", &world.database_url)
         .env("KAFKA_BROKERS", &world.services.kafka_brokers);
     command

@@ -1,0 +1,118 @@
+//! The HTTP port of `doorbell run`: metrics, health, and what a page is made of.
+//!
+//! | file | what |
+//! |---|---|
+//! | `server` | connections, each bounded in size and time, and bounded in number |
+//! | `routes` | what is answered where |
+//! | `metrics` | what each metric is, and where it comes from |
+//! | `exposition` | the text of `/metrics` |
+
+mod exposition;
+mod metrics;
+mod routes;
+mod server;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use self::server::Server;
+use super::failure::Failure;
+use crate::config::{Http, Listen, defaults};
+use crate::relay::Vitals;
+
+pub use metrics::{Metric, REGISTRY};
+
+/// What was found at the port before anything else was opened.
+pub(super) enum Port {
+    /// Nobody is to be answered.
+    Off,
+    /// It is ours.
+    Open(TcpListener),
+    /// The default one is not to be had, and nobody asked for it.
+    Taken(std::io::Error),
+}
+
+/// What the answers are made from.
+struct Source {
+    vitals: Vec<Arc<Vitals>>,
+    stuck_after: Duration,
+}
+
+/// Takes the port.
+///
+/// # Errors
+/// The address that was asked for cannot be had. The one that is the default, and that nobody asked for, is left to whoever has it: several relays on one
+/// machine are usual.
+pub(super) fn bind(http: &Http) -> Result<Port, Failure> {
+    let (address, asked_for) = match &http.listen {
+        Listen::Off => return Ok(Port::Off),
+        Listen::Default => (defaults::LISTEN, false),
+        Listen::At(address) => (address.as_str(), true),
+    };
+    match TcpListener::bind(address) {
+        Ok(listener) => Ok(Port::Open(listener)),
+        Err(error) if asked_for => Err(Failure::Usage(format!(
+            "the HTTP address {address} cannot be listened at: {error}; set --listen, DOORBELL_LISTEN or [http] listen to another one, or to off"
+        ))),
+        Err(error) => Ok(Port::Taken(error)),
+    }
+}
+
+/// The port at work, or why it is not.
+pub(super) struct Answering {
+    server: Option<Server>,
+    taken: Option<std::io::Error>,
+}
+
+impl Port {
+    /// Begins to answer.
+    ///
+    /// # Errors
+    /// The machine has no thread left.
+    pub(super) fn serve(
+        self,
+        vitals: Vec<Arc<Vitals>>,
+        stuck_after: Duration,
+    ) -> std::io::Result<Answering> {
+        let (mut server, mut taken) = (None, None);
+        match self {
+            Self::Off => {}
+            Self::Taken(error) => taken = Some(error),
+            Self::Open(listener) => {
+                let source = Source {
+                    vitals,
+                    stuck_after,
+                };
+                server = Some(Server::start(listener, routes::router(source))?);
+            }
+        }
+        Ok(Answering { server, taken })
+    }
+}
+
+impl Answering {
+    /// Says where. Not before the relay has begun: what ends it at its start is the one line to read.
+    pub(super) fn tell(&self) {
+        if let Some(server) = &self.server {
+            let address = server.address();
+            info!("answering at http://{address}: /metrics /healthz /readyz /status.json");
+        }
+        if let Some(error) = &self.taken {
+            let address = defaults::LISTEN;
+            warn!(
+                %error,
+                "nobody is answered at {address}: no metrics and no health; set --listen to another address, or to off"
+            );
+        }
+    }
+
+    /// Ends it; answers under way are given first.
+    pub(super) fn stop(self) {
+        if let Some(server) = self.server {
+            server.stop();
+        }
+    }
+}

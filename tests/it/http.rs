@@ -1,0 +1,173 @@
+//! The HTTP port: metrics, health, and what comes of bad requests.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+
+use crate::support::{Consumer, Relay, World, ask, ask_at, create_topic, eventually, get, refused};
+
+/// Any free port.
+const ANY: &[&str] = &["--listen", "127.0.0.1:0"];
+
+/// Samples of `/metrics` by name and labels.
+fn samples(relay: &Relay) -> BTreeMap<String, f64> {
+    let answer = get(relay, "/metrics");
+    assert_eq!(answer.code, 200, "{answer:?}");
+    let lines = answer.body.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').expect("name and value");
+        (name.to_owned(), value.parse().expect("a number"))
+    };
+    lines.map(sample).collect()
+}
+
+#[test]
+fn a_relay_at_work_is_seen_in_metrics_health_and_status() {
+    const ROWS: usize = 500;
+    let mut world = World::new("http");
+    create_topic(&world, &world.topic, 3, &[]);
+    let relay = Relay::leading(&world, ANY);
+    world.await_asleep();
+    world.sql("INSERT INTO outbox (type, payload) SELECT 'x', 'abc' FROM generate_series(1, 500)");
+    world.sql("INSERT INTO outbox (type, payload, headers) VALUES ('x', 'bad', '[]')");
+    Consumer::new(&world, &world.topic).await_records(ROWS);
+    world.await_empty();
+    world.await_asleep();
+    let all = eventually("the last rows are timed", || {
+        let all = samples(&relay);
+        let deleted = r#"doorbell_stage_duration_seconds_count{outbox="outbox",stage="delete"}"#;
+        (all[deleted] == ROWS as f64).then_some(all)
+    });
+    let value = |name: &str| {
+        *all.get(&format!(r#"{name}{{outbox="outbox"}}"#))
+            .unwrap_or_else(|| panic!("no {name} in {all:#?}"))
+    };
+    let rows = ROWS as f64;
+    assert_eq!(value("doorbell_rows_fetched_total"), rows + 1.0);
+    assert_eq!(value("doorbell_rows_published_total"), rows);
+    assert_eq!(value("doorbell_rows_deleted_total"), rows);
+    assert_eq!(value("doorbell_rows_refused_total"), 1.0);
+    assert_eq!(value("doorbell_rows_parked_total"), 1.0);
+    assert_eq!(value("doorbell_fetched_bytes_total"), rows * 3.0 + 5.0);
+    assert_eq!(value("doorbell_rows_retried_total"), 0.0);
+    assert_eq!(value("doorbell_rows_swept_total"), 0.0);
+    assert_eq!(value("doorbell_backlog_rows"), 0.0);
+    assert_eq!(value("doorbell_in_flight_rows"), 0.0);
+    assert_eq!(value("doorbell_takeovers_total"), 1.0);
+    assert_eq!(value("doorbell_ready"), 1.0);
+    assert!(value("doorbell_rings_total") >= 1.0);
+    assert!(value("doorbell_last_acknowledged_timestamp_seconds") > 1.7e9);
+    assert_eq!(all[r#"doorbell_bell{outbox="outbox",state="asleep"}"#], 1.0);
+    assert_eq!(all[r#"doorbell_role{outbox="outbox",role="leading"}"#], 1.0);
+    for stage in ["wake", "fetch", "acknowledge", "delete", "total"] {
+        let name = |suffix: &str, more: &str| {
+            format!(
+                r#"doorbell_stage_duration_seconds_{suffix}{{outbox="outbox",stage="{stage}"{more}}}"#
+            )
+        };
+        let count = all[&name("count", "")];
+        // The refused row was fetched, too.
+        assert!(count == rows || count == rows + 1.0, "{stage}: {count}");
+        // The labels of a bucket begin with its bound.
+        let bucket = format!(
+            r#"doorbell_stage_duration_seconds_bucket{{le="+Inf",outbox="outbox",stage="{stage}"}}"#
+        );
+        assert_eq!(all[&bucket], count, "{stage}");
+        let mean = all[&name("sum", "")] / count;
+        assert!(mean > 0.0 && mean < 60.0, "{stage}: {mean}");
+    }
+
+    let ready = get(&relay, "/readyz");
+    assert_eq!(ready.code, 200, "{ready:?}");
+    assert!(
+        ready.body.starts_with("outbox: ready: leading for"),
+        "{ready:?}"
+    );
+    assert_eq!(get(&relay, "/healthz").body, "alive\n");
+    let status = get(&relay, "/status.json");
+    let status: serde_json::Value = serde_json::from_str(&status.body).expect("JSON");
+    assert_eq!(status["ready"], true);
+    assert_eq!(status["outboxes"][0]["rows"]["published"], ROWS);
+    assert_eq!(status["outboxes"][0]["role"], "leading");
+    let last = status["outboxes"][0]["changes"].as_array().expect("a list");
+    assert_eq!(last.last().expect("a change")["words"], "leading");
+
+    // librdkafka sums itself up every five seconds.
+    eventually("a broker is known", || {
+        let brokers = r#"doorbell_kafka_brokers_up{outbox="outbox"}"#;
+        (samples(&relay).get(brokers) == Some(&1.0)).then_some(())
+    });
+    assert_eq!(get(&relay, "/nothing").code, 404);
+    let address = relay.address();
+    let post =
+        b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(ask_at(&address, post).expect("an answer").code, 405);
+    assert!(relay.stop().success());
+    assert!(TcpStream::connect(address).is_err(), "the port is closed");
+}
+
+#[test]
+fn whoever_accepts_openmetrics_gets_it_and_others_the_classic_form() {
+    let world = World::new("forms");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, ANY);
+    let open = ask(
+        &relay,
+        "/metrics",
+        "Accept: application/openmetrics-text;version=1.0.0\r\n",
+    );
+    assert!(
+        open.head
+            .contains("content-type: application/openmetrics-text; version=1.0.0"),
+        "{open:?}"
+    );
+    assert!(open.body.ends_with("# EOF\n"));
+    assert!(
+        open.body
+            .contains("# TYPE doorbell_rows_published counter\n")
+    );
+    let classic = get(&relay, "/metrics");
+    assert!(
+        classic
+            .head
+            .contains("content-type: text/plain; version=0.0.4"),
+        "{classic:?}"
+    );
+    assert!(
+        classic
+            .body
+            .contains("# TYPE doorbell_rows_published_total counter\n")
+    );
+    assert!(!classic.body.contains("# EOF"));
+    // Each sample follows the description of its family.
+    let mut described = String::new();
+    for line in classic.body.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            described = rest.split(' ').next().expect("a name").to_owned();
+        } else if !line.starts_with('#') {
+            assert!(line.starts_with(&described), "{line} under {described}");
+        }
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_said_in_one_line_before_anything_is_opened() {
+    let world = World::new("taken");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    // There is no such database: it was not looked for.
+    let nowhere = ["--database-url", "postgres://u@127.0.0.1:1/x"];
+    for (listen, words) in [
+        (address.as_str(), [address.as_str(), "in use"]),
+        (
+            "no-such-host.invalid:1",
+            ["no-such-host.invalid:1", "--listen"],
+        ),
+        ("here", ["--listen", "HOST:PORT"]),
+        ("127.0.0.1:http", ["--listen", "65535"]),
+    ] {
+        let output = world.doorbell(&[&["run", "--listen", listen], &nowhere[..]].concat());
+        refused(&output, 2, &words);
+    }
+    let output = world.doorbell(&["run", "--stuck-after", "soon"]);
+    refused(&output, 2, &["--stuck-after", "such as"]);
+}
