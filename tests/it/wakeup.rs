@@ -197,7 +197,7 @@ fn a_silent_transaction_that_stays_open_costs_others_no_latency_and_few_statemen
     let mut consumer = Consumer::new(&world, &world.topic);
     await_waiting(&mut world);
     let (begun, before) = (Instant::now(), meter.statements(&mut world));
-    let waits = "SELECT sum(calls)::bigint FROM pg_stat_statements WHERE query LIKE '%lock_within%' AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let waits = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE query LIKE '%lock_within%' AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let first = world.number(waits);
     eventually("the relay has waited some times more", || {
         (world.number(waits) >= first + 5).then_some(())
