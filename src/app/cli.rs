@@ -12,7 +12,7 @@ use super::failure::{Failure, Outcome};
 use super::pause::{self, PauseFlags, ResumeFlags};
 use super::telemetry::LogFlags;
 use super::verify::{self, VerifyFlags};
-use super::{config, dead, emit, manual, migrate, run, status, terminal};
+use super::{config, dead, drain, emit, manual, migrate, run, status, terminal};
 use crate::config::{Faults, GlobalFlags, HttpFlags, Needs, OutboxFlags, Overrides, Settings};
 
 /// Carries the rows of a PostgreSQL outbox table to Kafka.
@@ -37,6 +37,8 @@ enum Command {
     Migrate(Migrate),
     /// Relay rows until a signal comes: the first one finishes what is in flight, a second one leaves at once
     Run(Run),
+    /// Relay until the table is empty, then end: before a move, or to be done with a backlog. Refuses where another relay leads
+    Drain(Drain),
     /// Say how many rows wait, since when, who leads, and whether the trigger is in place
     Status(Status),
     /// Let no row leave before `resume`, whichever relays run: what is on its way is finished, writers go on
@@ -94,6 +96,20 @@ struct Run {
     #[arg(long, hide = true)]
     end_with_parent: bool,
     /// The same as --log-format json
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Debug, Args)]
+struct Drain {
+    #[command(flatten)]
+    outbox: OutboxFlags,
+    /// Give up when PostgreSQL or Kafka does not answer for this long at the start [default: wait]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    start_timeout: Option<std::time::Duration>,
+    /// Say at the end as JSON what became of the rows
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -207,6 +223,11 @@ fn dispatch(cli: Cli) -> Outcome {
                 run::end_with_parent()?;
             }
             run::run(settings, args.start_timeout, args.poll)
+        }
+        Command::Drain(args) => {
+            let settings = settings(global, args.outbox, Needs { kafka: true }, true)?;
+            let log = args.log.settle(false)?;
+            drain::drain(settings, args.start_timeout, log, args.json)
         }
         Command::Status(args) => status::status(
             &settings(global, args.outbox, Command::NO_KAFKA, true)?,

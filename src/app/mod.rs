@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod config;
 mod dead;
+mod drain;
 mod emit;
 mod failure;
 pub mod http;

@@ -37,29 +37,15 @@ pub(super) fn run(
         .build()?;
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut relaying = std::pin::pin!(relay.run(stop.clone()));
-        let mut begun = std::pin::pin!(vitals[0].begun());
-        let mut told = false;
-        loop {
+        let relaying = async {
+            let mut relaying = std::pin::pin!(relay.run(stop.clone()));
             tokio::select! {
-                result = &mut relaying => return result.map_err(failure),
-                () = &mut begun, if !told => {
-                    told = true;
-                    answering.tell();
-                    continue;
-                }
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+                result = &mut relaying => return result,
+                () = vitals[0].begun() => answering.tell(),
             }
-            if stop.is_cancelled() {
-                warn!("second signal: leaving at once; rows in flight stay in the table and may be sent again");
-                std::process::exit(LEFT_AT_ONCE);
-            }
-            info!("stopping: no new rows, those in flight are finished; a second signal leaves at once");
-            stop.cancel();
-        }
+            relaying.await
+        };
+        heeding_signals(relaying, &stop).await?.map_err(failure)
     });
     // A broker that does not answer may hold a thread of the C library for seconds: it is of no more interest.
     runtime.shutdown_background();
@@ -67,7 +53,34 @@ pub(super) fn run(
     result
 }
 
-fn failure(error: RelayError) -> Failure {
+/// Runs it to its end: the first signal stops it, a second one leaves at once.
+pub(super) async fn heeding_signals<T>(
+    work: impl Future<Output = T>,
+    stop: &CancellationToken,
+) -> std::io::Result<T> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if stop.is_cancelled() {
+            warn!(
+                "second signal: leaving at once; rows in flight stay in the table and may be sent again"
+            );
+            std::process::exit(LEFT_AT_ONCE);
+        }
+        info!(
+            "stopping: no new rows, those in flight are finished; a second signal leaves at once"
+        );
+        stop.cancel();
+    }
+}
+
+pub(super) fn failure(error: RelayError) -> Failure {
     match error {
         RelayError::Config(_) | RelayError::Route(_) => Failure::Usage(error.to_string()),
         error => error.into(),

@@ -52,6 +52,6 @@ pub use registry::{Entry, Pause, Switched, pause, resume};
 pub use schema::{migrate, migration, patient_ddl, schema_differences};
 pub use scratch::{Ground, Ringing, SCRATCH_PREFIX, Scratch};
 pub use session::{OLDEST_SERVER, Reached, Server, Session};
-pub use status::{Status, status};
+pub use status::{Status, backlog, status};
 pub use table::{Table, Trigger};
 pub use waiting::{parked, waiting};

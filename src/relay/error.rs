@@ -35,6 +35,19 @@ pub enum RelayError {
         /// Why the others do not go on.
         policy: String,
     },
+    /// It was to drain, and another relay leads.
+    #[error(
+        "another relay leads the outbox {0}: let it drain the table by itself, or stop it first; `doorbell status` says where it runs"
+    )]
+    Led(String),
+    /// It was to drain, and somebody paused the outbox.
+    #[error("the outbox {0} is paused: nothing can leave it before `doorbell resume`")]
+    Paused(String),
+    /// It was to drain, and was stopped before.
+    #[error(
+        "stopped before the outbox {0} was drained: what was in flight is settled, the other rows are still in the table"
+    )]
+    NotDrained(String),
     /// A task of the relay panicked.
     #[error("a task of the relay failed: {0}; this is a defect of Doorbell")]
     Defect(String),
@@ -53,6 +66,9 @@ impl RelayError {
             Self::Config(_)
             | Self::Route(_)
             | Self::Unsettled(_)
+            | Self::Led(_)
+            | Self::Paused(_)
+            | Self::NotDrained(_)
             | Self::Poison { .. }
             | Self::Defect(_) => true,
             Self::KafkaAway(_) | Self::TableChanged => false,

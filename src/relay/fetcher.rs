@@ -95,10 +95,14 @@ impl Fetcher {
                     self.rest(Hold::Key(key), None).await?
                 }
             };
-            match event {
-                Some(event) => action = self.next(event),
+            let event = match event {
+                Some(event) => event,
                 None => return Ok(()),
+            };
+            if event == (Event::Fetched { complete: true }) && self.scan.end_if_drained().await? {
+                return Ok(());
             }
+            action = self.next(event);
         }
     }
 

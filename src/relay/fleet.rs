@@ -72,6 +72,19 @@ impl Relay {
     /// # Errors
     /// At the start: what no waiting cures. At the end: rows whose fate was unknown when the time for stopping was over.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
+        self.relay(stop, false).await
+    }
+
+    /// Relays until the outboxes are drained: until each row that was visible at some moment after the start is sent and deleted, or Kafka cannot take
+    /// it. It leads or fails.
+    ///
+    /// # Errors
+    /// What [`Relay::run`] fails for, another relay that leads, a pause, and a stop before the end.
+    pub async fn drain(self, stop: CancellationToken) -> Result<(), RelayError> {
+        self.relay(stop, true).await
+    }
+
+    async fn relay(self, stop: CancellationToken, drains: bool) -> Result<(), RelayError> {
         let settings = Arc::new(self.settings);
         let start_by = self.start_timeout.map(|timeout| Instant::now() + timeout);
         let mut relays = JoinSet::new();
@@ -86,7 +99,7 @@ impl Relay {
                 self.poll,
                 counters,
             );
-            relays.spawn(relay.run().instrument(span));
+            relays.spawn(relay.drains(drains).run().instrument(span));
         }
         let mut result = Ok(());
         while let Some(joined) = relays.join_next().await {

@@ -30,6 +30,9 @@ pub(crate) struct OutboxRelay {
     stop: CancellationToken,
     start_by: Option<Instant>,
     poll: Option<Duration>,
+    /// Relay until the table is drained, and never as a standby.
+    drains: bool,
+    is_drained: bool,
     counters: Arc<Counters>,
     memory: Arc<Mutex<Memory>>,
     topics: Arc<tokio::sync::Mutex<Topics>>,
@@ -62,6 +65,8 @@ impl OutboxRelay {
             stop,
             start_by,
             poll,
+            drains: false,
+            is_drained: false,
             counters,
             memory: Arc::new(Mutex::new(Memory {
                 batch_size,
@@ -73,14 +78,25 @@ impl OutboxRelay {
         }
     }
 
-    /// Relays until it is stopped. Errors only at the start, for what waiting cannot cure, and for a stop that did not end in time.
+    /// Has it drain the table instead of relaying until it is stopped.
+    pub(crate) fn drains(mut self, drains: bool) -> Self {
+        self.drains = drains;
+        self
+    }
+
+    /// Relays until it is stopped, or has drained the table where it is to. Errors only at the start, for what waiting cannot cure, and for a stop that did not end in time.
     pub(crate) async fn run(mut self) -> Result<(), RelayError> {
         let mut backoff = Backoff::default();
         while !self.stop.is_cancelled() {
             let begun = Instant::now();
             let error = match self.live().await {
-                Ok(()) => return Ok(()),
-                Err(error @ (RelayError::Unsettled(_) | RelayError::Poison { .. })) => {
+                Ok(()) => break,
+                Err(
+                    error @ (RelayError::Unsettled(_)
+                    | RelayError::Poison { .. }
+                    | RelayError::Led(_)
+                    | RelayError::Paused(_)),
+                ) => {
                     return Err(error);
                 }
                 Err(error) => error,
@@ -103,6 +119,9 @@ impl OutboxRelay {
                 () = sleep(wait) => {}
                 () = self.stop.cancelled() => {}
             }
+        }
+        if self.drains && !self.is_drained {
+            return Err(RelayError::NotDrained(self.outbox.table.to_string()));
         }
         Ok(())
     }
@@ -133,6 +152,9 @@ impl OutboxRelay {
             mut sessions,
         } = ready;
         loop {
+            if self.drains && sessions.bell.entry(&table).await?.pause.is_some() {
+                return Err(RelayError::Paused(table.quoted));
+            }
             let sweep = self.outbox.sweep;
             if while_paused(&mut sessions, &table, sweep, &self.stop, &self.counters).await? {
                 self.stopped();
@@ -145,8 +167,17 @@ impl OutboxRelay {
             } = self.term(&table)?.run(sessions).await;
             self.counters.retried.add(unsettled as u64);
             match ending {
-                Ending::Stopped if unsettled > 0 => return Err(RelayError::Unsettled(unsettled)),
+                Ending::Stopped | Ending::Drained if unsettled > 0 => {
+                    return Err(RelayError::Unsettled(unsettled));
+                }
                 Ending::Stopped => {
+                    self.stopped();
+                    return Ok(());
+                }
+                // Rows that a report sent back, or for which their key is free by now, are read with the next term.
+                Ending::Drained if self.has_more() => {}
+                Ending::Drained => {
+                    self.is_drained = true;
                     self.stopped();
                     return Ok(());
                 }
@@ -171,6 +202,12 @@ impl OutboxRelay {
         }
     }
 
+    /// Whether there is more to send for what the last term learned.
+    fn has_more(&self) -> bool {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        !memory.suspects.is_empty() || memory.held.has_over()
+    }
+
     /// Says what was done.
     fn stopped(&self) {
         let counters = &self.counters;
@@ -192,6 +229,9 @@ impl OutboxRelay {
         self.await_kafka(&table).await?;
         let mut candidate = Candidate::new(Session::open(&server, "leader").await?).await?;
         if !candidate.try_lead(&table).await? {
+            if self.drains {
+                return Err(RelayError::Led(table.quoted));
+            }
             // A standby listens to nothing: notifications that nobody reads would pile up at the server.
             drop((reader, bell));
             self.begin(Role::Standby, "standby: another relay leads", &table);
@@ -353,6 +393,7 @@ impl OutboxRelay {
             stop: self.stop.clone(),
             stop_timeout: self.settings.stop_timeout,
             poll: self.poll,
+            drains: self.drains,
         })
     }
 }

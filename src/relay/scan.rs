@@ -57,6 +57,8 @@ pub(crate) struct Scan {
     pub(crate) holds_keys: bool,
     pub(crate) at: Position,
     pub(crate) rate: Rate,
+    /// Whether the term ends when the table has been read to its end.
+    pub(crate) drains: bool,
     /// Whether a ring or rows came since the last fetch: gaps do not close where nothing moves.
     pub(crate) stirred: bool,
 }
@@ -71,6 +73,16 @@ impl Scan {
             Some(room) => self.fetch_into(room, woken).await,
             None => Ok(None),
         }
+    }
+
+    /// After a complete fetch, where the table is to be drained: ends the term if every row that the fetch could see is known. Rows may be held: they
+    /// have a reason, and a key that became free is read on with the next term.
+    pub(super) async fn end_if_drained(&mut self) -> Result<bool> {
+        if !self.drains || self.look_below().await? > 0 {
+            return Ok(false);
+        }
+        self.shared.end(Ending::Drained);
+        Ok(true)
     }
 
     /// The last fetch before sleep. It does not wait for room: writers ring meanwhile. And it leaves no gap out.

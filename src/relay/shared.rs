@@ -28,6 +28,8 @@ pub(crate) enum Ending {
     Stopped,
     /// Somebody paused the outbox; what was in flight is settled.
     Paused,
+    /// The relay was to drain the table, and has read all of it; what was in flight is settled.
+    Drained,
     /// Rows are to be sent again with other batches; what was in flight is settled.
     Rebatch,
     /// A row can never be taken, and the policy is to stop; what was in flight is settled.
@@ -54,7 +56,12 @@ impl Ending {
     fn settles(&self) -> bool {
         matches!(
             self,
-            Self::Paused | Self::Stopped | Self::Rebatch | Self::Poison { .. } | Self::Session(_)
+            Self::Paused
+                | Self::Drained
+                | Self::Stopped
+                | Self::Rebatch
+                | Self::Poison { .. }
+                | Self::Session(_)
         )
     }
 }
@@ -134,13 +141,13 @@ impl Shared {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
-    /// Ends the term. The first reason counts, except that a loss overrides an orderly end, and whatever else a pause.
+    /// Ends the term. The first reason counts, except that a loss overrides an orderly end, and whatever else a pause or a drained table.
     pub(crate) fn end(&self, ending: Ending) {
         let mut current = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         let settles = ending.settles();
         let is_worse = |current: &Ending| match (current, &ending) {
             // It is still there after what the other end leads to.
-            (Ending::Paused, _) => true,
+            (Ending::Paused | Ending::Drained, _) => true,
             // A lost session leaves less than a lost producer.
             (Ending::Producer(_), Ending::Postgres(_)) => true,
             (current, _) => current.settles() && !settles,

@@ -49,6 +49,8 @@ pub(crate) struct Term<'a> {
     pub(crate) stop_timeout: Duration,
     /// Fetch at this distance, whatever rings.
     pub(crate) poll: Option<Duration>,
+    /// End when the table has been read to its end.
+    pub(crate) drains: bool,
 }
 
 /// What a task gives back.
@@ -155,6 +157,7 @@ impl Term<'_> {
             ours,
             holds_keys: refusals.policies.hold_keys(),
             at: Position::start(known_up_to, Instant::now() + jittered(sweep)),
+            drains: self.drains,
             rate: Rate::new(self.outbox.max_rate, std::time::Instant::now()),
             stirred: true,
         };

@@ -12,6 +12,7 @@ mod check_server;
 mod commands;
 mod dead;
 mod delivery;
+mod drain;
 mod failover;
 mod fetch;
 mod gaps;
