@@ -1,11 +1,10 @@
 """PgBouncer in transaction mode before the PostgreSQL of the same instance: what many writers connect through."""
 
-import contextlib
 import os
 import shutil
-from pathlib import Path
 
-from .common import Fault, capture, choose_ports, database_user, installed, remembered_ports, runs, say
+from .common import Fault, choose_ports, database_user, installed, remembered_ports, runs, say
+from .debian import unpack
 from .postgres import postgres_answers
 from .service import Service
 
@@ -49,7 +48,7 @@ class PgBouncer(Service):
         with installed(self.services, "pgbouncer") as target:
             if target is not None:
                 say("fetching PgBouncer (Debian's package pgbouncer)")
-                _unpack_debian_package(target)
+                unpack("pgbouncer", target)
 
     def user(self):
         return database_user()  # it refuses to run as root, as PostgreSQL does
@@ -85,24 +84,3 @@ class PgBouncer(Service):
     def variables(self):
         return {"DATABASE_URL_POOLED": f"postgres://postgres@127.0.0.1:{self.port}/postgres",
                 "PGBOUNCER_PID": str(self.pid())}
-
-
-def _unpack_debian_package(target: Path):
-    """Into a folder of ours, with the libraries that are missing here: no need of root, and no service that starts by itself."""
-    lists, archives = target / "lists", target / "archives"
-    for folder in (lists, archives):
-        (folder / "partial").mkdir(parents=True)
-    # Lists of our own too: those of the machine are often deleted, and only root may write them.
-    apt = ["apt-get", "-q", "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache::Archives={archives}",
-           "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
-           "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=", "-o", "APT::Update::Post-Invoke="]
-    try:
-        capture([*apt, "update"])
-        capture([*apt, "install", "-y", "--no-install-recommends", "--download-only", "pgbouncer"])
-    except Fault as fault:
-        raise Fault(f"PgBouncer is missing, and Debian's package cannot be fetched: {fault}") from None
-    for package in archives.glob("*.deb"):
-        capture(["dpkg-deb", "--extract", package, target])
-    for folder in (lists, archives):
-        with contextlib.suppress(OSError):
-            shutil.rmtree(folder)

@@ -111,6 +111,11 @@ impl Held {
         }
     }
 
+    /// How many keys wait behind a row that was refused.
+    pub(crate) fn count(&self) -> usize {
+        self.holds.values().filter(|hold| hold.refused).count()
+    }
+
     /// Whether a row may go to Kafka now; if not, it is left in the table. `doubtful`: it may be refused, so no row of its key follows before its report.
     pub(crate) fn passes(
         &mut self,

@@ -40,7 +40,7 @@ pub(crate) struct Standing {
     pub(crate) bytes: usize,
     /// When the first row that is under way was created.
     pub(crate) oldest: Option<i64>,
-    /// Rows are on their way, and for so many microseconds none came to its end.
+    /// Rows are on their way, and for so many microseconds none was acknowledged.
     pub(crate) unacknowledged_for: Option<u64>,
     /// Rows are to be deleted, and for so many microseconds none was.
     pub(crate) undeleted_for: Option<u64>,
@@ -117,7 +117,7 @@ pub(crate) struct Window {
     locked: FxHashMap<i64, i64>,
     /// What time it is.
     now: Moment,
-    /// When a row last left the wire, or the first came onto it.
+    /// When Kafka last acknowledged a row, or the first came onto the wire.
     arrived: u64,
     /// When a row was last deleted, or the first was there to be.
     cleared: u64,
@@ -233,6 +233,7 @@ impl Window {
         }
         let (row, waited) = self.leave_the_wire(ticket, State::Acknowledged)?;
         self.acknowledged += 1;
+        self.arrived = self.now.run;
         self.times.acknowledge.add(waited, 1);
         if is_finite(row.created_at) {
             let age = self.now.unix.saturating_sub(row.created_at);
@@ -348,7 +349,6 @@ impl Window {
         let waited = now.saturating_sub(slot.since);
         (slot.state, slot.since) = (state, now);
         let (row, bytes) = (slot.row, slot.bytes);
-        self.arrived = now;
         self.bytes -= bytes;
         self.unacknowledged -= 1;
         Some((row, waited))

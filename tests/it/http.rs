@@ -1,9 +1,13 @@
 //! The HTTP port: metrics, health, and what comes of bad requests.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
-use crate::support::{Consumer, Relay, World, ask, ask_at, create_topic, eventually, get, refused};
+use crate::support::{
+    Consumer, PATIENCE, Relay, World, ask, ask_at, create_topic, doorbell, eventually, get, refused,
+};
 
 /// Any free port.
 const ANY: &[&str] = &["--listen", "127.0.0.1:0"];
@@ -170,4 +174,106 @@ fn an_address_that_cannot_be_had_is_said_in_one_line_before_anything_is_opened()
     }
     let output = world.doorbell(&["run", "--stuck-after", "soon"]);
     refused(&output, 2, &["--stuck-after", "such as"]);
+}
+
+#[test]
+fn the_default_address_is_left_to_whoever_has_it() {
+    let world = World::new("twice");
+    create_topic(&world, &world.topic, 1, &[]);
+    // Whether it is ours or a stranger's: somebody has it.
+    let _somebody = TcpListener::bind("127.0.0.1:8686");
+    let mut command = doorbell(&world, &["run", "--topic", &world.topic]);
+    let relay = Relay::of(command.env_remove("DOORBELL_LISTEN"));
+    relay.await_log("leading");
+    relay.await_log("nobody is answered at 127.0.0.1:8686");
+    assert!(relay.stop().success());
+}
+
+/// Opens a connection and sends something; what comes back until the other side closes it, and when that was.
+fn until_closed(address: &str, bytes: &[u8]) -> (Vec<u8>, Duration) {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let begun = Instant::now();
+    stream.write_all(bytes).ok();
+    let mut answer = Vec::new();
+    // A reset is an end as well; a time-out is none.
+    let end = stream.read_to_end(&mut answer);
+    let timed_out = end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(!timed_out, "never closed");
+    (answer, begun.elapsed())
+}
+
+#[test]
+fn malformed_huge_slow_and_many_requests_are_refused_or_bounded_and_the_relay_goes_on() {
+    let mut world = World::new("attack");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, ANY);
+    let address = relay.address();
+    let mut consumer = Consumer::new(&world, &world.topic);
+    let mut rows = 0;
+    let mut flows = |world: &mut World| {
+        world.sql("INSERT INTO outbox (type, payload) SELECT 'x', 'x' FROM generate_series(1, 10)");
+        rows += 10;
+        consumer.await_records(rows);
+    };
+
+    let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    let huge_head = format!(
+        "GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n",
+        "x".repeat(1 << 20)
+    );
+    let huge_path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(1 << 20));
+    let many_lines = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(2_000));
+    for bytes in [
+        &tls[..],
+        b"\r\n\r\n\0\0\0",
+        b"BREW /coffee\r\n\r\n",
+        huge_head.as_bytes(),
+        huge_path.as_bytes(),
+        many_lines.as_bytes(),
+    ] {
+        let (answer, _) = until_closed(&address, bytes);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+            "{answer}"
+        );
+    }
+    let body = b"POST /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nx";
+    let (answer, _) = until_closed(&address, body);
+    assert!(answer.starts_with(b"HTTP/1.1 405"));
+    flows(&mut world);
+
+    // Whoever is slow is let go of: 5 s for a head, and for the next one.
+    for slow in [
+        "GET /metrics HTTP/1.1\r\nHo",
+        "",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    ] {
+        let (_, took) = until_closed(&address, slow.as_bytes());
+        assert!(took >= Duration::from_secs(4), "{slow}: {took:?}");
+    }
+    // More than are answered at once: the last one waits until the first are let go of.
+    let idle: Vec<_> = (0..150)
+        .map(|_| TcpStream::connect(&address).expect("a connection"))
+        .collect();
+    flows(&mut world);
+    assert_eq!(get(&relay, "/healthz").code, 200);
+    drop(idle);
+
+    // Whoever asks without end and reads nothing is let go of, too.
+    let mut deaf = TcpStream::connect(&address).expect("a connection");
+    deaf.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+    let question = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+    let refused = (0..1_000).find_map(|_| deaf.write_all(&question).err());
+    let refused = refused.expect("a million questions are too many");
+    assert_ne!(refused.kind(), std::io::ErrorKind::WouldBlock, "{refused}");
+    flows(&mut world);
+
+    assert_eq!(get(&relay, "/readyz").code, 200);
+    for level in ["WARN", "ERROR"] {
+        assert_eq!(relay.count_log(level), 0, "{:#?}", relay.log());
+    }
+    assert!(relay.peak_memory() < 150, "{} MiB", relay.peak_memory());
+    assert!(relay.stop().success());
 }

@@ -23,6 +23,7 @@ mod outages;
 mod pause;
 mod pooler;
 mod prepared;
+mod readiness;
 mod record;
 mod replaced;
 mod replicas;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgListener;
 
-use crate::support::{Consumer, Instance, Meter, Relay, World, create_topic, eventually};
+use crate::support::{Consumer, Instance, Meter, Relay, World, create_topic, eventually, get};
 
 /// Hears every ring of the outbox.
 struct Counter {
@@ -63,7 +63,7 @@ fn statements_that_insert_nothing_ring_once_at_most_and_the_relay_sleeps_again()
 }
 
 /// For relays whose idleness is measured: often enough to count, by sweeps, not by a clock.
-const OFTEN: &[&str] = &["--sweep", "300ms"];
+const OFTEN: &[&str] = &["--sweep", "300ms", "--listen", "127.0.0.1:0"];
 
 /// Waits for some sweeps; the relay must ask for nothing beside them.
 #[track_caller]
@@ -75,7 +75,13 @@ fn assert_idle(world: &mut World, meter: &Meter, relay: &Relay) {
     relay.await_log_times("swept rows=", swept(relay) + 1);
     let before = meter.statements(world);
     let from = swept(relay);
-    relay.await_log_times("swept rows=", from + SWEEPS);
+    for sweep in 1..=SWEEPS {
+        // Whoever asks the relay does not make it ask the database.
+        for path in ["/metrics", "/readyz", "/status.json"] {
+            assert_ne!(get(relay, path).body, "", "{path}");
+        }
+        relay.await_log_times("swept rows=", from + sweep);
+    }
     let asked = meter.statements(world) - before;
     // One may have begun and not ended.
     let sweeps = i64::try_from(swept(relay) - from + 1).expect("a count");

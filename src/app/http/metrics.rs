@@ -177,6 +177,11 @@ pub const REGISTRY: &[Metric] = &[
         |it| Some(it.relay.backlog.as_ref()?.refused as f64),
     ),
     level(
+        "doorbell_held_keys",
+        "Keys that wait behind a row which Kafka cannot take",
+        |it| (it.relay.role == Role::Leading).then_some(it.relay.held_keys as f64),
+    ),
+    level(
         "doorbell_in_flight_rows",
         "Rows between fetch and delete",
         |it| flight(it, |flight| flight.rows as f64),

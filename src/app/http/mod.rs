@@ -16,7 +16,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::server::Server;
 use super::failure::Failure;
@@ -86,7 +86,9 @@ impl Port {
                     vitals,
                     stuck_after,
                 };
-                server = Some(Server::start(listener, routes::router(source))?);
+                let started = Server::start(listener, routes::router(source))?;
+                debug!("the HTTP port is open: {}", started.address());
+                server = Some(started);
             }
         }
         Ok(Answering { server, taken })

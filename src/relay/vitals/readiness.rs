@@ -41,11 +41,18 @@ impl Readiness {
         if relay.role == Role::Starting && reasons.is_empty() {
             reasons.push(format!("starting (for {})", time(relay.role_seconds)));
         }
+        let mut warnings: Vec<String> = troubles(false).collect();
+        if relay.held_keys > 0 {
+            warnings.push(format!(
+                "keys wait behind a row that Kafka cannot take: {}; see the log",
+                relay.held_keys
+            ));
+        }
         let ready = reasons.is_empty();
         Self {
             ready,
             words: if ready { vec![well(relay)] } else { reasons },
-            warnings: troubles(false).collect(),
+            warnings,
         }
     }
 }

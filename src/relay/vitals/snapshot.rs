@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub in_flight: Option<InFlight>,
     /// What waits; `None` where it does not lead, or has not looked yet.
     pub backlog: Option<Backlog>,
+    /// Keys that wait behind a row which Kafka cannot take. Their rows are not counted in the backlog.
+    pub held_keys: usize,
     /// Ranges of ids that a fetch jumped over and that may still commit.
     pub gaps: usize,
     /// When Kafka last acknowledged a row.
@@ -179,7 +181,11 @@ impl Vitals {
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
         let ago = |since: Instant| now.saturating_duration_since(since).as_secs_f64();
-        let (standing, refused) = self.under_way();
+        let UnderWay {
+            standing,
+            refused,
+            held_keys,
+        } = self.under_way();
         let state = self.state();
         let leads = state.role == Role::Leading;
         let seen = self.seen();
@@ -207,6 +213,7 @@ impl Vitals {
             producer_failures: self.producer_failures.get(),
             backlog: standing.as_ref().and_then(|it| seen.backlog(it, refused)),
             in_flight: standing.map(in_flight),
+            held_keys,
             gaps: self.gaps.load(Ordering::Relaxed),
             last_acknowledged: (acknowledged > 0).then_some(acknowledged as f64 / 1e6),
             look_seconds: leads.then(|| ago(seen.looked.unwrap_or(state.since))),
@@ -218,18 +225,22 @@ impl Vitals {
         }
     }
 
-    /// What is in flight while it leads, and how many refused rows are in the table. One lock at a time: the stages hold them too.
-    fn under_way(&self) -> (Option<Standing>, usize) {
+    /// What is under way while it leads. One lock at a time: the stages hold them too.
+    fn under_way(&self) -> UnderWay {
         let state = self.state();
         let leads = state.role == Role::Leading;
         let (shared, memory) = (state.term.upgrade(), state.memory.upgrade());
         drop(state);
-        let refused = memory.map_or(0, |memory| {
+        let (refused, held_keys) = memory.filter(|_| leads).map_or((0, 0), |memory| {
             let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-            memory.refused.len()
+            (memory.refused.len(), memory.held.count())
         });
         let standing = shared.filter(|_| leads).map(|it| it.window().standing());
-        (standing, refused)
+        UnderWay {
+            standing,
+            refused,
+            held_keys,
+        }
     }
 
     fn kafka_state(&self, ago: &dyn Fn(Instant) -> f64) -> KafkaState {
@@ -252,6 +263,14 @@ impl Vitals {
             swept: self.swept.get(),
         }
     }
+}
+
+/// What is under way.
+struct UnderWay {
+    standing: Option<Standing>,
+    /// Refused rows that are in the table.
+    refused: usize,
+    held_keys: usize,
 }
 
 impl State {

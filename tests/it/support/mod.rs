@@ -11,7 +11,7 @@ mod services;
 mod world;
 
 pub(crate) use checkup::Checkup;
-pub(crate) use http::{ask, ask_at, get};
+pub(crate) use http::{Answer, ask, ask_at, get};
 pub(crate) use kafka::{Consumer, Received, create_topic, produce};
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;

@@ -1,7 +1,7 @@
 //! The relay as its users run it: a process.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -31,7 +31,12 @@ impl Relay {
             }
         }
         arguments.extend(flags);
-        let mut child = doorbell(world, &arguments)
+        Self::of(&mut doorbell(world, &arguments))
+    }
+
+    /// Starts a relay by a command of the test's own.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command
             .env("RUST_LOG", "debug,librdkafka=off,rdkafka=off,sqlx=warn")
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -59,15 +64,14 @@ impl Relay {
         relay
     }
 
-    /// Where it answers by HTTP, once it leads or stands by.
+    /// Where it answers by HTTP.
     #[track_caller]
     pub(crate) fn address(&self) -> String {
-        const SAID: &str = "answering at http://";
+        const SAID: &str = "the HTTP port is open: ";
         self.await_log(SAID);
         let log = self.log();
         let said = log.iter().find_map(|line| line.split_once(SAID));
-        let (_, rest) = said.expect("it was awaited");
-        rest.split_once(": ").expect("an address").0.to_owned()
+        said.expect("it was awaited").1.to_owned()
     }
 
     pub(crate) fn log(&self) -> Vec<String> {

@@ -1,0 +1,161 @@
+//! What is written for whoever operates the relay, held against what it is: metrics, alerts, dashboard, runbook.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use doorbell::app::http::REGISTRY;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every metric under the name that it is stored by, with its kind.
+fn metrics() -> BTreeSet<(String, String)> {
+    let named = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
+    REGISTRY
+        .iter()
+        .map(|metric| named(&metric.full_name(), metric.kind()))
+        .chain([named("doorbell_build_info", "gauge")])
+        .collect()
+}
+
+/// The metrics that an expression names; a histogram by any of its parts.
+fn named_in(expression: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    expression
+        .split(|c| !is_part(c))
+        .filter(|word| word.starts_with("doorbell_"))
+        .map(|word| {
+            let parts = ["_bucket", "_sum", "_count"];
+            let whole = parts.iter().find_map(|part| word.strip_suffix(part));
+            whole.unwrap_or(word).to_owned()
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_exist(expression: &str) {
+    let known: BTreeSet<String> = metrics().into_iter().map(|(name, _)| name).collect();
+    for name in named_in(expression) {
+        assert!(
+            known.contains(&name),
+            "no metric {name}, which is asked for in: {expression}"
+        );
+    }
+}
+
+#[test]
+fn names_follow_the_conventions() {
+    for metric in REGISTRY {
+        let name = metric.full_name();
+        assert!(name.starts_with("doorbell_"), "{name}");
+        assert_eq!(
+            name.ends_with("_total"),
+            metric.kind() == "counter",
+            "{name}"
+        );
+        for unit in ["_ms", "_milliseconds", "_minutes", "_kb", "_percent"] {
+            assert!(!name.contains(unit), "{name}: base units only");
+        }
+        assert!(
+            !metric.help.is_empty() && !metric.help.ends_with('.'),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_page_on_metrics_has_each_of_them_and_no_other() {
+    let page = read("docs/metrics.md");
+    let row = |line: &str| {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let name = cells
+            .next()?
+            .strip_prefix("`doorbell_")?
+            .strip_suffix('`')?;
+        Some((format!("doorbell_{name}"), cells.next()?.to_owned()))
+    };
+    let documented: BTreeSet<_> = page.lines().filter_map(row).collect();
+    assert_eq!(documented, metrics());
+    for path in ["/metrics", "/healthz", "/readyz", "/status.json"] {
+        assert!(page.contains(&format!("| `{path}` |")), "{path}");
+    }
+}
+
+/// The alerts with their expressions. YAML of a form that we write ourselves: one key a line, folded lines deeper than their key.
+fn alerts() -> Vec<(String, String)> {
+    let text = read("deploy/prometheus/alerts.yml");
+    let mut alerts = Vec::new();
+    for rule in text.split("- alert: ").skip(1) {
+        let name = rule.lines().next().expect("a name").to_owned();
+        let (_, rest) = rule.split_once("expr: ").expect("an expression");
+        let lines = rest.lines();
+        let keys = ["for:", "labels:"];
+        let expression =
+            lines.take_while(|line| !keys.iter().any(|key| line.trim().starts_with(key)));
+        alerts.push((name, expression.collect::<Vec<_>>().join(" ")));
+    }
+    assert!(alerts.len() > 10, "{alerts:?}");
+    alerts
+}
+
+#[test]
+fn alerts_ask_for_metrics_that_exist_and_each_has_a_runbook_entry_and_a_test() {
+    let (runbook, tests) = (
+        read("docs/runbook.md"),
+        read("deploy/prometheus/alerts_test.yml"),
+    );
+    let rules = read("deploy/prometheus/alerts.yml");
+    let mut names = BTreeSet::new();
+    for (name, expression) in alerts() {
+        assert!(
+            !named_in(&expression).is_empty(),
+            "{name} asks for nothing: {expression}"
+        );
+        assert_exist(&expression);
+        let entry = runbook.split(&format!("\n## {name}\n")).nth(1);
+        let entry = entry.unwrap_or_else(|| panic!("no entry for {name}"));
+        assert!(entry.trim().len() > 80, "{name}: {entry}");
+        let link = format!("runbook: docs/runbook.md#{}\n", name.to_lowercase());
+        assert!(rules.contains(&link), "{link}");
+        assert!(
+            tests.contains(&format!("alertname: {name}\n")),
+            "{name} is not tested"
+        );
+        names.insert(name);
+    }
+    for heading in runbook.lines().filter_map(|line| line.strip_prefix("## ")) {
+        assert!(names.contains(heading), "an entry for no alert: {heading}");
+    }
+}
+
+#[test]
+fn panels_of_the_dashboard_ask_for_metrics_that_exist() {
+    let text = read("deploy/grafana/doorbell.json");
+    let dashboard: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut shown = BTreeSet::new();
+    for panel in panels {
+        let title = panel["title"].as_str().expect("a title");
+        let targets = panel["targets"].as_array().map_or(&[][..], Vec::as_slice);
+        assert!(
+            panel["type"] == "row" || !targets.is_empty(),
+            "{title} is empty"
+        );
+        for target in targets {
+            let expression = target["expr"].as_str().expect("an expression");
+            assert!(!named_in(expression).is_empty(), "{title}: {expression}");
+            assert_exist(expression);
+            shown.extend(named_in(expression));
+        }
+    }
+    // A metric that no panel shows is one that nobody looks at before it is too late.
+    let left_out: Vec<String> = metrics()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| !shown.contains(name))
+        .collect();
+    assert!(left_out.is_empty(), "in no panel: {left_out:?}");
+}
