@@ -33,5 +33,7 @@ COPY --from=build /out/bin/doorbell /usr/local/bin/doorbell
 USER 10001
 # The relay drains what is in flight on this signal, then exits 0.
 STOPSIGNAL SIGTERM
+# /metrics and health: inside a container only with DOORBELL_LISTEN=0.0.0.0:8686 they can be reached from outside.
+EXPOSE 8686
 ENTRYPOINT ["doorbell"]
 CMD ["run"]
