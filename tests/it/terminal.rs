@@ -1,8 +1,13 @@
 //! What the commands look like from a pipe, with colours, and at a terminal.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
 use crate::support::{Relay, World, create_topic, doorbell, refused};
@@ -151,9 +156,9 @@ fn completions_and_man_pages_come_from_the_same_definitions() {
     let script = text(&world.doorbell(&["completions", "bash"]));
     let mut bash = Command::new("bash");
     bash.arg("-c").arg(format!(
-        "{script}\nCOMP_WORDS=(doorbell pau); COMP_CWORD=1; _doorbell doorbell pau doorbell; echo \"${{COMPREPLY[*]}}\""
+        "{script}\nCOMP_WORDS=(doorbell resu); COMP_CWORD=1; _doorbell doorbell resu doorbell; echo \"${{COMPREPLY[*]}}\""
     ));
-    assert_eq!(text(&bash.output().expect("bash")), "pause\n");
+    assert_eq!(text(&bash.output().expect("bash")), "resume\n");
 
     let page = text(&world.doorbell(&["man"]));
     assert!(page.contains(".TH doorbell 1") && page.contains("Relay rows until a signal comes"));
@@ -235,4 +240,59 @@ fn config_says_what_is_in_force_and_can_be_read_back() {
         2,
         &["--sweep"],
     );
+}
+
+/// Runs it at a terminal of its own until its text has these words; then it is ended by the terminal's going away, if it has not ended.
+#[track_caller]
+fn at_a_terminal(world: &World, arguments: &[&str], until: &str) -> String {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&master).expect("it is ours");
+    unlockpt(&master).expect("it is ours");
+    let name = ptsname(&master, Vec::new()).expect("a name");
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    let side = || File::options().read(true).write(true).open(path);
+    let mut command = doorbell(world, arguments);
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(name);
+    }
+    let mut child = command
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(side().expect("its other side"))
+        .stderr(side().expect("its other side"))
+        .spawn()
+        .expect("it runs");
+    drop(command);
+    let mut master = File::from(master);
+    let (mut text, mut page) = (String::new(), [0; 4_096]);
+    // A read fails when the other side is closed.
+    while !text.contains(until) {
+        match master.read(&mut page) {
+            Ok(read) if read > 0 => text += &String::from_utf8_lossy(&page[..read]),
+            _ => break,
+        }
+    }
+    child.kill().ok();
+    child.wait().expect("an end");
+    assert!(text.contains(until), "{until} in {text}");
+    text
+}
+
+#[test]
+fn at_a_terminal_status_draws_over_itself_and_drain_has_a_bar() {
+    let mut world = World::new("tty");
+    create_topic(&world, &world.topic, 1, &[]);
+    world.sql("INSERT INTO outbox (type, payload) SELECT 'x', 'x' FROM generate_series(1, 40)");
+    // Each turn begins in the corner; the second says when it was, as the first did.
+    let watch = ["status", "--watch", "100ms"];
+    let screen = at_a_terminal(&world, &watch, "\x1b[J\x1b[H");
+    assert!(screen.contains("backlog  40 rows"), "{screen}");
+    assert!(screen.contains("\x1b[31m"), "colour: {screen}");
+    assert!(screen.contains("Ctrl-C ends"), "{screen}");
+    let topic = world.topic.clone();
+    let drain = ["drain", "--topic", &topic, "--max-rate", "20"];
+    let screen = at_a_terminal(&world, &drain, "drained, 40 rows sent");
+    assert!(screen.contains(" of 40 rows, "), "{screen}");
+    assert!(!screen.contains("of about"), "no lines: {screen}");
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 0);
 }
