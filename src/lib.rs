@@ -13,3 +13,4 @@ pub mod event;
 pub mod kafka;
 pub mod postgres;
 pub mod relay;
+mod tls;

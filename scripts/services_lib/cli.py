@@ -32,6 +32,9 @@ NAME is an instance with data and ports of its own (default: main).
 POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID, KAFKA_PID and KAFKA_DATA (PostgreSQL 15: the same with _15; a standby: with
 _STANDBY; PgBouncer: DATABASE_URL_POOLED and PGBOUNCER_PID; the cluster: KAFKA_BROKERS_3, KAFKA_PID_3_1, ...).
 KAFKA_PROXIED are listeners that send whoever asks there to the addresses KAFKA_PROXIES, where nobody listens: a proxy may.
+`start --add kafka=FILE` adds the lines of FILE to the settings of that service, for this start and later ones. {port:NAME} in it
+becomes a free port, printed as KAFKA_PORT_NAME, {port} and {controller} the usual ones; and a line
+`# user: SCRAM-SHA-256=[name=N,password=P]` makes a user when the data are made.
 DATABASE_URL and KAFKA_BROKERS of the environment are used instead of starting a service (instance main).
 Programs and data lie in .services of the repository (DOORBELL_SERVICES_DIR: elsewhere).
 """
@@ -67,7 +70,7 @@ def _parser():
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     for verb, text, takes in (
         ("fetch", "install the programs only", "what"),
-        ("start", "start what does not run, wait until it answers", "name what"),
+        ("start", "start what does not run, wait until it answers", "name add what"),
         ("stop", "stop cleanly, keep the data", "name what all"),
         ("kill", "end by SIGKILL, keep the data", "name what all"),
         ("promote", "make a standby the primary (default: standby); the former one should have been killed", "name pair"),
@@ -82,6 +85,9 @@ def _parser():
             one.add_argument("--name", default="main", type=_instance_name, help="the instance (default: main)")
         if "all" in takes:
             one.add_argument("--all", action="store_true", help="every instance of this folder")
+        if "add" in takes:
+            one.add_argument("--add", action="append", default=[], type=_added, metavar="WHAT=FILE",
+                             help="more settings for a service")
         if "what" in takes:
             one.add_argument("what", nargs="*", metavar="WHAT", help=", ".join([*KINDS, *GROUPS]))
         if "pair" in takes:
@@ -89,6 +95,15 @@ def _parser():
         if "json" in takes:
             one.add_argument("--json", action="store_true", help="for programs")
     return parser
+
+
+def _added(text):
+    what, _, path = text.partition("=")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return what, file.read()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"WHAT=FILE, with a file that can be read ({error.strerror})") from None
 
 
 def _instance_name(text):
@@ -125,6 +140,9 @@ def do_fetch(folder, options, _command):
 
 def do_start(folder, options, _command):
     with locked(folder, options.name):
+        for what, lines in options.add:
+            for service in _services(folder, options.name, [what]):
+                service.add(lines)
         variables, _started = _bring_up(folder, options)
         # Asked for by name, so a `run` that began earlier does not take them down at its end.
         _borrowed(folder, options.name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import shutil
 import socket
 import struct
@@ -13,6 +14,10 @@ from .service import Service
 
 VERSION = "4.3.1"
 POM = Path(__file__).with_name("kafka-pom.xml")
+
+# In added settings: a port of their own, printed as KAFKA_PORT_NAME; and a user with a password for SCRAM, made with the data.
+PORT = re.compile(r"\{port:([a-z]+)\}")
+SCRAM = "# user: "
 
 SETTINGS = """\
 # Written by scripts/services at every start.
@@ -48,7 +53,7 @@ broker.heartbeat.interval.ms=500
 class Kafka(Service):
     what = "kafka"
     title = f"Kafka {VERSION}"
-    port_names = ("kafka", "kafka-controller", "kafka-proxied")
+    own_ports = ("kafka", "kafka-controller", "kafka-proxied")
     node = 1
     cluster = ("kafka",)  # the services that are its nodes, in the order of their ids
     memory = "768m"
@@ -57,6 +62,7 @@ class Kafka(Service):
 
     def __init__(self, folder, name):
         super().__init__(folder, name)
+        self.more = self.home / "more.properties"
         self.settings = self.home / "server.properties"
         self.pid_file = self.home / "pid"
         self.data = self.home / "data"
@@ -72,6 +78,18 @@ class Kafka(Service):
             capture(["mvn", "-q", "-B", "-f", POM, "dependency:copy-dependencies",
                      f"-DoutputDirectory={self.libraries}"])
 
+    def add(self, lines):
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.more.write_text(lines, encoding="utf-8")
+
+    def _more(self):
+        return self.more.read_text(encoding="utf-8") if self.more.exists() else ""
+
+    @property
+    def port_names(self):
+        """Its own, and those that added settings ask for as {port:NAME}."""
+        return self.own_ports + tuple(sorted({f"kafka-{name}" for name in PORT.findall(self._more())}))
+
     def prepare(self):
         self.home.mkdir(parents=True, exist_ok=True)
         ports = self._ports()
@@ -79,14 +97,21 @@ class Kafka(Service):
         copies = len(self.cluster)
         own = {name: ports[self.what + ending] for name, ending in
                (("port", ""), ("controller", "-controller"), ("proxied", "-proxied"), ("proxy", "-proxy"))}
-        self.settings.write_text(SETTINGS.format(node=self.node, voters=",".join(voters), data=self.data, copies=copies,
-                                                 in_sync=(copies + 1) // 2, **own), encoding="utf-8")
+        settings = SETTINGS.format(node=self.node, voters=",".join(voters), data=self.data, copies=copies,
+                                   in_sync=(copies + 1) // 2, **own)
+        # Of two lines for one key the later one counts.
+        more = PORT.sub(lambda match: str(ports[f"kafka-{match[1]}"]), self._more())
+        for name in ("port", "controller"):
+            more = more.replace("{" + name + "}", str(own[name]))
+        self.settings.write_text(settings + more, encoding="utf-8")
         if not (self.data / "meta.properties").exists():
             # The same for each node, and another one for each instance.
             instance = uuid.uuid5(uuid.NAMESPACE_URL, str(self.instance))
             cluster = base64.urlsafe_b64encode(instance.bytes).rstrip(b"=").decode()
+            users = [word for line in more.splitlines() if line.startswith(SCRAM)
+                     for word in ("--add-scram", line.removeprefix(SCRAM))]
             capture([*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}",
-                     f"--config={self.settings}"], cwd=self.home)
+                     f"--config={self.settings}", *users], cwd=self.home)
         return [*self._java(), "kafka.Kafka", self.settings]
 
     def _ports(self):
@@ -126,7 +151,8 @@ class Kafka(Service):
                  self.pid_variable.replace("PID", "DATA"): str(self.data)}
         if f"{self.what}-proxy" in ports:  # a node that an earlier version of this script started has none
             found |= {f"KAFKA_PROXIED{self.suffix}": addresses("-proxied"), f"KAFKA_PROXIES{self.suffix}": addresses("-proxy")}
-        return found
+        added = [name for name in self.port_names if name not in self.own_ports]
+        return found | {f"KAFKA_PORT_{name.removeprefix('kafka-').upper()}": str(ports[name]) for name in added}
 
 
 class KafkaNode(Kafka):
@@ -149,7 +175,7 @@ def _node(number):
     what = KafkaNode.cluster[number - 1]
     return type(f"KafkaNode{number}", (KafkaNode,), {
         "what": what, "title": f"Kafka {VERSION}, node {number} of 3", "node": number,
-        "port_names": (what, f"{what}-controller", f"{what}-proxied"), "pid_variable": f"KAFKA_PID_3_{number}"})
+        "own_ports": (what, f"{what}-controller", f"{what}-proxied"), "pid_variable": f"KAFKA_PID_3_{number}"})
 
 
 NODES = [_node(number) for number in (1, 2, 3)]

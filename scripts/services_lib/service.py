@@ -36,6 +36,10 @@ class Service:
         """Creates the data on the first start, writes the settings for this one, and returns the command."""
         raise NotImplementedError
 
+    def add(self, lines):
+        """Adds lines to the settings of the next starts."""
+        raise Fault(f"{self.title} takes no added settings")
+
     def pid(self):
         """The running process, or None."""
         raise NotImplementedError

@@ -14,6 +14,7 @@ use super::telemetry::LogFlags;
 use super::verify::{self, VerifyFlags};
 use super::{config, dead, drain, emit, manual, migrate, run, status, terminal};
 use crate::config::{Faults, GlobalFlags, HttpFlags, Needs, OutboxFlags, Overrides, Settings};
+use crate::kafka;
 
 /// Carries the rows of a PostgreSQL outbox table to Kafka.
 #[derive(Debug, Parser)]
@@ -319,11 +320,17 @@ fn load(overrides: Overrides, needs: Needs, needs_database: bool) -> Result<Sett
         let value = std::env::var(name).ok();
         // SQL can be printed without a database.
         value.or_else(|| {
-            (name == "DATABASE_URL" && !needs_database).then(|| "postgres://localhost".to_owned())
+            let is_missing =
+                name == "DATABASE_URL" && std::env::var_os("DATABASE_URL_FILE").is_none();
+            (is_missing && !needs_database).then(|| "postgres://localhost".to_owned())
         })
     };
-    Settings::load(overrides, &env, needs)
-        .map_err(|faults: Faults| Failure::Usage(faults.to_string()))
+    let settings = Settings::load(overrides, &env, needs)
+        .map_err(|faults: Faults| Failure::Usage(faults.to_string()))?;
+    if needs.kafka {
+        kafka::check(&settings.kafka).map_err(|error| Failure::Usage(error.to_string()))?;
+    }
+    Ok(settings)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The address of the database: one URL, one or several hosts, and a password that is never shown.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::url_parameters::Parameters;
+use crate::tls;
 
 /// A database URL whose text is a secret: Debug and Display show it without password and parameters.
 #[derive(Clone)]
@@ -111,6 +113,49 @@ impl DatabaseUrl {
             ..self.clone()
         };
         shown.text().expose_secret().to_owned()
+    }
+
+    pub(super) fn has_password(&self) -> bool {
+        let login = self.login.expose_secret();
+        let in_login = login.split_once(':').is_some_and(|(_, it)| !it.is_empty());
+        in_login || self.parameter(&["password"]).is_some()
+    }
+
+    /// Gives it a password, which may have any character.
+    pub(super) fn set_password(&mut self, password: &str) {
+        let mut parameters = self.parameters.expose_secret().to_owned();
+        if !parameters.is_empty() {
+            parameters.push('&');
+        }
+        parameters.push_str("password=");
+        for byte in password.bytes() {
+            parameters.push_str(&format!("%{byte:02X}"));
+        }
+        self.parameters = parameters.into();
+    }
+
+    /// Whether the files that `sslrootcert`, `sslcert` and `sslkey` name can be used.
+    pub(super) fn check_certificates(&self) -> Result<(), String> {
+        let file = |names| self.parameter(names).map(PathBuf::from);
+        if let Some(roots) = file(&["sslrootcert", "ssl-root-cert", "ssl-ca"]) {
+            tls::check_roots(&roots).map_err(|fault| format!("names an sslrootcert: {fault}"))?;
+        }
+        match (file(&["sslcert", "ssl-cert"]), file(&["sslkey", "ssl-key"])) {
+            (Some(certificate), Some(key)) => tls::check_identity(&certificate, &key)
+                .map_err(|fault| format!("names an sslcert and an sslkey: {fault}")),
+            (None, None) => Ok(()),
+            (Some(_), None) => Err("has an sslcert without an sslkey: give both".into()),
+            (None, Some(_)) => Err("has an sslkey without an sslcert: give both".into()),
+        }
+    }
+
+    /// The value of a parameter that goes by one of these names, decoded.
+    fn parameter(&self, names: &[&str]) -> Option<String> {
+        let pairs = self.parameters.expose_secret().split('&');
+        let (_, value) = pairs
+            .filter_map(|pair| pair.split_once('='))
+            .rfind(|(key, _)| names.contains(key))?;
+        String::from_utf8(decode(&value.replace('+', " "))?).ok()
     }
 
     /// `user@host1:5432,host2:5433/database`: what may be logged.
@@ -278,6 +323,31 @@ mod tests {
             assert_eq!(url.to_string(), shown);
             assert_eq!(format!("{url:?}"), format!("DatabaseUrl({shown})"));
         }
+    }
+
+    #[test]
+    fn a_password_of_any_characters_can_be_added() {
+        for (text, has) in [
+            ("postgres://h", false),
+            ("postgres://u@h", false),
+            ("postgres://u:@h", false),
+            ("postgres://u:p@h", true),
+            ("postgres://h/db?password=p", true),
+        ] {
+            let url = DatabaseUrl::parse(text).expect(text);
+            assert_eq!(url.has_password(), has, "{text}");
+        }
+        let mut url = DatabaseUrl::parse("postgres://u@h/db?sslmode=require").expect("a URL");
+        url.set_password("a&=%+ ü");
+        let [text] = &url.per_host()[..] else {
+            panic!("one host")
+        };
+        assert_eq!(
+            text.expose_secret(),
+            "postgres://u@h/db?sslmode=require&password=%61%26%3D%25%2B%20%C3%BC"
+        );
+        assert_eq!(url.parameter(&["password"]).as_deref(), Some("a&=%+ ü"));
+        assert_eq!(url.shown(), "u@h/db");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::columns;
 use super::faults::{Faults, Origin, meant};
 use super::layers::{Given, Layer, OutboxLayer};
+use super::secret::Secret;
 
 const SECTIONS: &[&str] = &["database", "kafka", "relay", "http", "outbox"];
 const OUTBOX_KEYS: &[&str] = &[
@@ -83,7 +84,7 @@ impl Reader<'_> {
     fn database(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
         for entry in self.section(section, "[database]") {
             match entry.key {
-                "url" => layer.database_url = self.text(&entry).map(secret),
+                "url" => layer.database_url = self.secret(&entry),
                 _ => self.unknown(&entry, "in [database]", &["url"]),
             }
         }
@@ -93,28 +94,36 @@ impl Reader<'_> {
         for entry in self.section(section, "[kafka]") {
             match entry.key {
                 "brokers" => layer.kafka_brokers = self.text(&entry),
+                "token_file" => layer.token_file = self.text(&entry),
                 "properties" => {
                     for property in self.section(&entry, "[kafka.properties]") {
                         self.property(property.key.to_owned(), &property, layer);
                     }
                 }
-                _ => self.unknown(&entry, "in [kafka]", &["brokers", "properties"]),
+                _ => self.unknown(
+                    &entry,
+                    "in [kafka]",
+                    &["brokers", "token_file", "properties"],
+                ),
             }
         }
     }
 
     /// `compression.type` without quotes is a table in a table to TOML: its names are joined again.
     fn property(&mut self, name: String, property: &Entry<'_, '_>, layer: &mut Layer) {
-        if let DeValue::Table(table) = property.value {
+        if let DeValue::Table(table) = property.value
+            && file_of(property.value).is_none()
+        {
             for inner in self.entries(table) {
                 self.property(format!("{name}.{}", inner.key), &inner, layer);
             }
             return;
         }
         let value = match property.value {
-            DeValue::String(text) => Some(text.to_string()),
-            DeValue::Boolean(value) => Some(value.to_string()),
-            value => integer(value),
+            DeValue::String(text) => Some(Secret::Text(text.to_string().into())),
+            DeValue::Boolean(value) => Some(Secret::Text(value.to_string().into())),
+            DeValue::Table(_) => file_of(property.value),
+            value => integer(value).map(|value| Secret::Text(value.into())),
         };
         match value {
             Some(value) => {
@@ -122,11 +131,11 @@ impl Reader<'_> {
                     value,
                     origin: self.origin(property.line),
                 };
-                layer.properties.insert(name, secret(given));
+                layer.properties.insert(name, given);
             }
             None => self.fault(
                 property.line,
-                "a property must be a text in quotes, a whole number, true or false",
+                "a property must be a text in quotes, a whole number, true or false, or { file = \"...\" }",
             ),
         }
     }
@@ -248,6 +257,18 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// A text, or the file that holds it.
+    fn secret(&mut self, entry: &Entry<'_, '_>) -> Option<Given<Secret>> {
+        let value = match file_of(entry.value) {
+            Some(file) => file,
+            None => Secret::Text(self.text(entry)?.value.into()),
+        };
+        Some(Given {
+            value,
+            origin: self.origin(entry.line),
+        })
+    }
+
     fn text(&mut self, entry: &Entry<'_, '_>) -> Option<Given> {
         match entry.value {
             DeValue::String(text) => Some(Given {
@@ -317,10 +338,20 @@ impl Reader<'_> {
     }
 }
 
-fn secret(given: Given) -> Given<secrecy::SecretString> {
-    Given {
-        value: given.value.into(),
-        origin: given.origin,
+/// `{ file = "…" }`: the value is in that file. No property of librdkafka that this build knows ends in `.file`.
+fn file_of(value: &DeValue<'_>) -> Option<Secret> {
+    let DeValue::Table(table) = value else {
+        return None;
+    };
+    match table
+        .iter()
+        .next()
+        .map(|(key, value)| (key.get_ref().as_ref(), value.get_ref()))
+    {
+        Some(("file", DeValue::String(path))) if table.len() == 1 => {
+            Some(Secret::File(path.to_string().into()))
+        }
+        _ => None,
     }
 }
 

@@ -13,6 +13,14 @@ use secrecy::SecretString;
 pub(super) const CONFIG_VARIABLE: &str = "DOORBELL_CONFIG";
 /// The environment variable that `--database-url` stands for.
 pub(super) const DATABASE_VARIABLE: &str = "DATABASE_URL";
+/// The environment variable with the file that holds what `DATABASE_URL` would.
+pub(super) const DATABASE_FILE_VARIABLE: &str = "DATABASE_URL_FILE";
+/// The password, which the driver reads itself.
+pub(super) const PASSWORD_VARIABLE: &str = "PGPASSWORD";
+/// The environment variable with the file that holds what `PGPASSWORD` would.
+pub(super) const PASSWORD_FILE_VARIABLE: &str = "PGPASSWORD_FILE";
+/// The environment variable that stands for `token_file` in `[kafka]`.
+pub(super) const TOKEN_FILE_VARIABLE: &str = "KAFKA_TOKEN_FILE";
 /// The environment variable that `--kafka-brokers` stands for.
 pub(super) const BROKERS_VARIABLE: &str = "KAFKA_BROKERS";
 
@@ -39,7 +47,7 @@ pub struct GlobalFlags {
     pub config: Option<PathBuf>,
 
     /// Find the outboxes there: postgres://user:password@host:5432/database, or host1,host2 for a cluster
-    /// [env: DATABASE_URL, which keeps the password out of the list of processes]
+    /// [env: DATABASE_URL, or DATABASE_URL_FILE for a file that holds it: neither is seen in the list of processes]
     #[arg(long, global = true, value_name = "URL", value_parser = secret)]
     pub database_url: Option<SecretString>,
 

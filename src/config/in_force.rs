@@ -1,12 +1,14 @@
 //! What is in force and where it came from, in the form of the file: it can be read back.
 
 use std::fmt;
+use std::path::PathBuf;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::faults::{Faults, Origin};
 use super::flags::Overrides;
 use super::layers::{Given, Layer, Needs, OutboxLayer, merged};
+use super::secret::Secret;
 use super::settings::defaults;
 use super::{Columns, DatabaseUrl, Outbox, columns, settle};
 
@@ -51,6 +53,8 @@ pub enum Shown {
     Text(String),
     /// Without.
     Number(u64),
+    /// In that file, which is not read for it.
+    File(PathBuf),
 }
 
 impl InForce {
@@ -73,7 +77,10 @@ impl InForce {
     fn of(layer: &Layer) -> Self {
         let Layer {
             database_url,
+            // Given by the environment alone, and a secret: it is no part of a file.
+            database_password: _,
             kafka_brokers,
+            token_file,
             stop_timeout,
             listen,
             stuck_after,
@@ -84,19 +91,23 @@ impl InForce {
         let stop = humantime::format_duration(defaults::STOP_TIMEOUT).to_string();
         let stuck = humantime::format_duration(defaults::STUCK_AFTER).to_string();
         let properties = properties.iter().map(|(name, given)| {
-            let shown = match is_secret(name) {
-                true => HIDDEN,
-                false => given.value.expose_secret(),
+            let shown = match &given.value {
+                Secret::File(path) => Shown::File(path.clone()),
+                Secret::Text(_) if is_secret(name) => Shown::Text(HIDDEN.into()),
+                Secret::Text(text) => Shown::Text(text.expose_secret().into()),
             };
             // A dot in a name would be a table in a table.
             let key = quoted(name);
-            InForceValue::given(&key, Shown::Text(shown.into()), &given.origin)
+            InForceValue::given(&key, shown, &given.origin)
         });
         let mut sections = vec![
             Section::new("[database]", vec![url(database_url.as_ref())]),
             Section::new(
                 "[kafka]",
-                vec![text("brokers", kafka_brokers.as_ref(), None)],
+                vec![
+                    text("brokers", kafka_brokers.as_ref(), None),
+                    text("token_file", token_file.as_ref(), None),
+                ],
             ),
             Section::new("[kafka.properties]", properties.collect()),
             Section::new(
@@ -231,13 +242,20 @@ fn number(key: &str, given: Option<&Given>, usual: String) -> InForceValue {
     value
 }
 
-fn url(given: Option<&Given<SecretString>>) -> InForceValue {
+fn url(given: Option<&Given<Secret>>) -> InForceValue {
     let Some(given) = given else {
         return text("url", None, None);
     };
-    let parsed = DatabaseUrl::parse(given.value.expose_secret());
-    let shown = parsed.map_or_else(|_| HIDDEN.to_owned(), |url| url.without_secrets(HIDDEN));
-    InForceValue::given("url", Shown::Text(shown), &given.origin)
+    let shown = match &given.value {
+        Secret::File(path) => Shown::File(path.clone()),
+        Secret::Text(text) => {
+            let parsed = DatabaseUrl::parse(text.expose_secret());
+            Shown::Text(
+                parsed.map_or_else(|_| HIDDEN.to_owned(), |url| url.without_secrets(HIDDEN)),
+            )
+        }
+    };
+    InForceValue::given("url", shown, &given.origin)
 }
 
 /// Whether a property of librdkafka is one that must not be shown. By its words: a name too many does no harm.
@@ -264,6 +282,7 @@ impl fmt::Display for Shown {
         match self {
             Self::Text(text) => f.write_str(&quoted(text)),
             Self::Number(number) => write!(f, "{number}"),
+            Self::File(path) => write!(f, "{{ file = {} }}", quoted(&path.to_string_lossy())),
         }
     }
 }

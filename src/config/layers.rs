@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
-
 use super::columns;
 use super::faults::{Faults, Origin, meant};
 use super::flags::{
-    BROKERS_VARIABLE, CONFIG_VARIABLE, DATABASE_VARIABLE, GlobalFlags, HttpFlags, LISTEN_VARIABLE,
-    OutboxFlags, Overrides,
+    BROKERS_VARIABLE, CONFIG_VARIABLE, DATABASE_FILE_VARIABLE, DATABASE_VARIABLE, GlobalFlags,
+    HttpFlags, LISTEN_VARIABLE, OutboxFlags, Overrides, PASSWORD_FILE_VARIABLE, PASSWORD_VARIABLE,
+    TOKEN_FILE_VARIABLE,
 };
+use super::secret::Secret;
 use super::settings::Settings;
 use super::{file, settle};
 
@@ -31,12 +31,15 @@ pub(super) struct Given<T = String> {
 /// What one layer, or several laid over each other, say: text that nobody has judged yet.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
-    pub(super) database_url: Option<Given<SecretString>>,
+    pub(super) database_url: Option<Given<Secret>>,
+    /// For a URL without one.
+    pub(super) database_password: Option<Given<Secret>>,
     pub(super) kafka_brokers: Option<Given>,
+    pub(super) token_file: Option<Given>,
     pub(super) stop_timeout: Option<Given>,
     pub(super) listen: Option<Given>,
     pub(super) stuck_after: Option<Given>,
-    pub(super) properties: BTreeMap<String, Given<SecretString>>,
+    pub(super) properties: BTreeMap<String, Given<Secret>>,
     pub(super) outboxes: Vec<OutboxLayer>,
     /// A file that could not be read to the end: what is missing may only be hidden.
     pub(super) torn: bool,
@@ -87,7 +90,7 @@ pub(super) fn merged(
         Some(config) => read_file(&config, faults),
         None => Layer::default(),
     };
-    layer.lay_environment(&env);
+    layer.lay_environment(&env, faults);
     layer.lay_global_flags(overrides.global);
     layer.lay_http_flags(overrides.http);
     layer.lay_outbox_flags(overrides.outbox, faults);
@@ -140,12 +143,32 @@ fn lay<T>(over: &mut Option<Given<T>>, value: Option<T>, origin: Origin) {
 }
 
 impl Layer {
-    fn lay_environment(&mut self, env: &dyn Fn(&str) -> Option<String>) {
-        let url = env(DATABASE_VARIABLE).map(SecretString::from);
+    fn lay_environment(&mut self, env: &dyn Fn(&str) -> Option<String>, faults: &mut Faults) {
+        for (itself, its_file, over) in [
+            (
+                DATABASE_VARIABLE,
+                DATABASE_FILE_VARIABLE,
+                &mut self.database_url,
+            ),
+            (
+                PASSWORD_VARIABLE,
+                PASSWORD_FILE_VARIABLE,
+                &mut self.database_password,
+            ),
+        ] {
+            let text = env(itself).map(|text| Secret::Text(text.into()));
+            let file = env(its_file).map(|path| Secret::File(path.into()));
+            if text.is_some() && file.is_some() {
+                let origin = Some(Origin::Environment(its_file));
+                faults.push(origin, format!("{itself} is set as well: keep one"));
+            }
+            lay(over, text, Origin::Environment(itself));
+            lay(over, file, Origin::Environment(its_file));
+        }
         lay(
-            &mut self.database_url,
-            url,
-            Origin::Environment(DATABASE_VARIABLE),
+            &mut self.token_file,
+            env(TOKEN_FILE_VARIABLE),
+            Origin::Environment(TOKEN_FILE_VARIABLE),
         );
         lay(
             &mut self.kafka_brokers,
@@ -162,7 +185,7 @@ impl Layer {
     fn lay_global_flags(&mut self, flags: GlobalFlags) {
         lay(
             &mut self.database_url,
-            flags.database_url,
+            flags.database_url.map(Secret::Text),
             Origin::Flag("--database-url"),
         );
         lay(

@@ -6,12 +6,13 @@
 //! - `settings`: the result, [`Settings`], with its defaults and bounds
 //! - `database_url`, `table_name`, `route`, `columns`: values with rules of their own
 //! - `url_parameters`, `reserved`: what the URL's parameters may say, and the words that SQL keeps for itself
+//! - `secret`: a secret, or the file that holds it
 //! - `flags`: the command line's part, one definition for flags, help and environment
 //! - `file`: the TOML file as a layer, each value with its line
 //! - `layers`: what one layer is, and [`Settings::load`]
 //! - `settle`: the merged texts become settings
 //! - `in_force`: what is in force, with its origin and without its secrets
-//! - `properties`: what `[kafka.properties]` may not touch
+//! - `properties`: what `[kafka.properties]` may not touch, and the files it names
 //! - `values`: durations, sizes and counts as people write them
 //! - `faults`: what was wrong, where, and what to do
 //! - `tests`: whole configurations, from the text to the settings or the faults
@@ -26,6 +27,7 @@ mod layers;
 mod properties;
 mod reserved;
 mod route;
+mod secret;
 mod settings;
 mod settle;
 mod table_name;

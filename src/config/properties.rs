@@ -1,4 +1,23 @@
-//! The librdkafka properties that Doorbell sets itself, with the reason why nobody else may.
+//! The librdkafka properties that Doorbell sets itself, with the reason why nobody else may; and those that name files, which are tried.
+
+use std::path::Path;
+
+use crate::tls;
+
+/// Whether the file that the property names can be used. What librdkafka would say of it is hard to read.
+pub(super) fn check_file(name: &str, value: &str) -> Result<(), String> {
+    let path = Path::new(value);
+    match name {
+        "ssl.ca.location" if value == "probe" || path.is_dir() => Ok(()),
+        "ssl.ca.location" => tls::check_roots(path),
+        "ssl.certificate.location" => tls::check_certificates(path),
+        // Its kind and its password are librdkafka's business.
+        "ssl.key.location" | "ssl.keystore.location" => std::fs::File::open(path)
+            .map(drop)
+            .map_err(|error| format!("cannot read {value}: {error}")),
+        _ => Ok(()),
+    }
+}
 
 /// Why `[kafka.properties]` may not set `name`; `None` when it may.
 pub(super) fn owned(name: &str) -> Option<&'static str> {
@@ -22,6 +41,9 @@ pub(super) fn owned(name: &str) -> Option<&'static str> {
         }
         "queue.buffering.max.kbytes" => {
             "it follows from `in_flight_bytes` in [[outbox]]: set that instead"
+        }
+        "enable.sasl.oauthbearer.unsecure.jwt" => {
+            "a token that nobody signed proves nothing: put one into a file and set `token_file` in [kafka]"
         }
         "delivery.report.only.error" => {
             "it is always false: a row is deleted when its delivery is reported"

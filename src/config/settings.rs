@@ -1,6 +1,7 @@
 //! What the rest of Doorbell reads: complete, checked, in types.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -124,6 +125,8 @@ pub struct Database {
 pub struct Kafka {
     /// `host:port,host:port`. Empty when none was given and none was needed ([`super::Needs`]).
     pub brokers: String,
+    /// The file with the token for OAUTHBEARER, which is read anew each time one is asked for.
+    pub token_file: Option<PathBuf>,
     /// For librdkafka, as they are; none that Doorbell sets itself.
     pub properties: BTreeMap<String, SecretString>,
 }

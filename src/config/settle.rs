@@ -1,12 +1,14 @@
 //! The merged texts become settings, or faults.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::faults::{Faults, Origin};
 use super::layers::{Given, Layer, Needs, OutboxLayer};
+use super::secret::Secret;
 use super::settings::{Database, Http, Kafka, Listen, Outbox, Poison, Settings, defaults};
 use super::{Columns, DatabaseUrl, Route, TableName, check_topic, values};
 
@@ -24,9 +26,7 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
             "no Kafka is given: set KAFKA_BROKERS, --kafka-brokers, or `brokers` in [kafka]",
         );
     }
-    let url = take(layer.database_url, "the database URL", faults, |url| {
-        DatabaseUrl::parse(url.expose_secret())
-    });
+    let url = database(layer.database_url, layer.database_password, faults);
     let brokers = take(layer.kafka_brokers, "the list of brokers", faults, |text| {
         brokers(&text)
     });
@@ -43,11 +43,13 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
         |text| values::duration(&text, defaults::STUCK_AFTER_BOUNDS),
     );
     let properties = properties(layer.properties, faults);
+    let token_file = token_file(layer.token_file, layer.torn, &properties, faults);
     let outboxes = outboxes(layer.outboxes, faults);
     Some(Settings {
         database: Database { url: url? },
         kafka: Kafka {
             brokers: brokers.unwrap_or_default(),
+            token_file,
             properties,
         },
         outboxes,
@@ -76,6 +78,55 @@ fn take<T, U>(
     }
 }
 
+/// The URL, with the password where it has none of its own, and with certificates that can be used.
+fn database(
+    url: Option<Given<Secret>>,
+    password: Option<Given<Secret>>,
+    faults: &mut Faults,
+) -> Option<DatabaseUrl> {
+    let origin = url.as_ref().map(|url| url.origin.clone());
+    let mut url = take(url, "the database URL", faults, |url| {
+        DatabaseUrl::parse(url.read()?.expose_secret())
+    })?;
+    if !url.has_password() {
+        let password = take(password, "the password", faults, Secret::read);
+        if let Some(password) = password {
+            url.set_password(password.expose_secret());
+        }
+    }
+    if let Err(fault) = url.check_certificates() {
+        faults.push(origin, format!("the database URL {fault}"));
+    }
+    Some(url)
+}
+
+/// The file with the token for OAUTHBEARER, if that is the mechanism.
+fn token_file(
+    given: Option<Given>,
+    torn: bool,
+    properties: &BTreeMap<String, SecretString>,
+    faults: &mut Faults,
+) -> Option<PathBuf> {
+    let property = |name: &str| properties.get(name).map(ExposeSecret::expose_secret);
+    let mechanism = property("sasl.mechanism").or_else(|| property("sasl.mechanisms"));
+    let wanted = mechanism.is_some_and(|name| name.eq_ignore_ascii_case("OAUTHBEARER"));
+    // What librdkafka's own method needs, it says itself.
+    let has_own = property("sasl.oauthbearer.method").is_some();
+    if wanted && given.is_none() && !has_own && !torn {
+        faults.push(
+            None,
+            "the mechanism OAUTHBEARER needs a token: set KAFKA_TOKEN_FILE, or `token_file` in [kafka], to a file that holds it",
+        );
+    }
+    take(given, "the token", faults, |path| {
+        if !wanted {
+            return Err("is of no use without sasl.mechanism OAUTHBEARER: set that in [kafka.properties], or leave the token out".into());
+        }
+        let path = PathBuf::from(path);
+        Secret::File(path.clone()).read().map(|_| path)
+    })
+}
+
 /// Brokers as librdkafka reads them: `host`, `host:port` or `SSL://host:port`, with commas.
 fn brokers(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -101,11 +152,16 @@ fn brokers(text: &str) -> Result<String, String> {
 }
 
 fn properties(
-    given: BTreeMap<String, Given<SecretString>>,
+    given: BTreeMap<String, Given<Secret>>,
     faults: &mut Faults,
 ) -> BTreeMap<String, SecretString> {
     let mut properties = BTreeMap::new();
-    for (name, Given { value, origin }) in given {
+    for (name, given) in given {
+        let origin = given.origin.clone();
+        let what = "the value of a property";
+        let Some(value) = take(Some(given), what, faults, Secret::read) else {
+            continue;
+        };
         // librdkafka reads C strings
         if name.contains('\0') || value.expose_secret().contains('\0') {
             faults.push(
@@ -117,6 +173,8 @@ fn properties(
                 Some(origin),
                 format!("`{name}` cannot be set in [kafka.properties]: {reason}"),
             );
+        } else if let Err(fault) = super::properties::check_file(&name, value.expose_secret()) {
+            faults.push(Some(origin), format!("`{name}`: {fault}"));
         } else {
             properties.insert(name, value);
         }

@@ -5,13 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{Headers, Message};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::metadata::Metadata;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::producer::{ConfigError, client, explain};
+use super::token;
+use super::trouble::{Silence, Trouble};
 use crate::config::Kafka;
 
 /// How long a stop may go unnoticed.
@@ -30,8 +35,7 @@ pub struct Arrivals {
 impl Arrivals {
     /// Begins to read.
     pub fn of(kafka: &Kafka, topic: &str, partitions: i32) -> Result<Self, ConfigError> {
-        let consumer = consumer(kafka, topic, partitions)
-            .map_err(|error| ConfigError(explain(kafka, &error)))?;
+        let consumer = consumer(kafka, topic, partitions)?;
         let (sender, arrived) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -69,22 +73,90 @@ impl Drop for Arrivals {
     }
 }
 
-fn consumer(
-    kafka: &Kafka,
-    topic: &str,
-    partitions: i32,
-) -> Result<BaseConsumer, rdkafka::error::KafkaError> {
-    let consumer: BaseConsumer = reading(kafka)
-        // The broker answers with the first record, whenever it comes.
+fn consumer(kafka: &Kafka, topic: &str, partitions: i32) -> Result<Reader, ConfigError> {
+    let mut config = reading(kafka);
+    // The broker answers with the first record, whenever it comes.
+    config
         .set("fetch.wait.max.ms", "1000")
-        .set("fetch.min.bytes", "1")
-        .create()?;
+        .set("fetch.min.bytes", "1");
+    let consumer = open(&config, kafka)?;
+    let failed = |error| ConfigError(explain(kafka, &error));
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
-        list.add_partition_offset(topic, partition, Offset::Beginning)?;
+        list.add_partition_offset(topic, partition, Offset::Beginning)
+            .map_err(failed)?;
     }
-    consumer.assign(&list)?;
+    consumer.assign(&list).map_err(failed)?;
     Ok(consumer)
+}
+
+/// Any consumer of ours.
+pub(super) type Reader = BaseConsumer<Listener>;
+
+/// What librdkafka calls for a consumer.
+pub(super) struct Listener {
+    kafka: Kafka,
+    trouble: Trouble,
+}
+
+impl Listener {
+    /// Why no broker answers, as far as it was said.
+    pub(super) fn told(&self) -> Silence {
+        self.trouble.told(&self.kafka)
+    }
+}
+
+impl ClientContext for Listener {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.trouble.note(code, reason);
+        }
+    }
+
+    fn generate_oauth_token(
+        &self,
+        _: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token::read(self.kafka.token_file.as_deref())
+    }
+}
+
+impl ConsumerContext for Listener {}
+
+/// Builds a consumer; nothing is contacted yet.
+pub(super) fn open(config: &ClientConfig, kafka: &Kafka) -> Result<Reader, ConfigError> {
+    let context = Listener {
+        kafka: kafka.clone(),
+        trouble: Trouble::default(),
+    };
+    let consumer: Reader = config
+        .create_with_context(context)
+        .map_err(|error| ConfigError(explain(kafka, &error)))?;
+    // Where a token is needed, it is asked for here: without it no request is sent.
+    consumer.poll(Duration::ZERO);
+    Ok(consumer)
+}
+
+/// Asks what topics there are; gives up early where the brokers refuse us. Blocks.
+pub(super) fn metadata(
+    consumer: &Reader,
+    topic: Option<&str>,
+    patience: Duration,
+) -> KafkaResult<Metadata> {
+    let begun = Instant::now();
+    loop {
+        let asked = consumer.fetch_metadata(topic, patience.min(Duration::from_secs(1)));
+        let Err(error) = asked else { return asked };
+        // What librdkafka said meanwhile.
+        for _ in 0..20 {
+            consumer.poll(Duration::ZERO);
+        }
+        if begun.elapsed() >= patience || consumer.context().trouble.is_refusal() {
+            return Err(error);
+        }
+    }
 }
 
 /// What every consumer of ours starts from: it joins no group and commits nothing.

@@ -1,16 +1,22 @@
 //! A client that remembers what the library says of itself, for `doorbell check`.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::statistics::Statistics;
 
-/// Remembers what librdkafka says of itself.
-#[derive(Clone, Default)]
+use super::token;
+use crate::config::Kafka;
+
+/// Remembers what librdkafka says of itself, and logs in with a token where that is configured.
+#[derive(Clone)]
 pub(super) struct Ear {
+    token_file: Option<PathBuf>,
     heard: Arc<Mutex<Heard>>,
 }
 
@@ -29,6 +35,13 @@ pub(super) struct Heard {
 }
 
 impl Ear {
+    pub(super) fn of(kafka: &Kafka) -> Self {
+        Self {
+            token_file: kafka.token_file.clone(),
+            heard: Arc::default(),
+        }
+    }
+
     pub(super) fn heard(&self) -> Heard {
         self.lock().clone()
     }
@@ -39,6 +52,15 @@ impl Ear {
 }
 
 impl ClientContext for Ear {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(
+        &self,
+        _: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token::read(self.token_file.as_deref())
+    }
+
     fn log(&self, _level: RDKafkaLogLevel, _facility: &str, _message: &str) {}
 
     fn stats(&self, statistics: Statistics) {

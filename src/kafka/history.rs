@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use super::consumer::{header, reading, row_id};
-use super::producer::{ConfigError, explain};
+use super::consumer::{Reader, header, metadata, open, reading, row_id};
+use super::producer::ConfigError;
+use super::trouble::Silence;
 use crate::config::Kafka;
 
 /// For one answer of the brokers.
@@ -25,6 +26,9 @@ pub enum HistoryError {
     /// The configuration for Kafka cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The brokers refuse us, or we them.
+    #[error("{0}")]
+    Distrust(String),
     /// No broker has this topic.
     #[error("topic {0} does not exist; check --topic, or the topic of the outbox")]
     NoTopic(String),
@@ -70,7 +74,7 @@ pub struct Record<'a> {
 
 /// A part of a topic whose bounds are fixed: what comes later is not in it.
 pub struct History {
-    consumer: BaseConsumer,
+    consumer: Reader,
     kafka: Kafka,
     topic: String,
     committed: bool,
@@ -103,7 +107,7 @@ impl History {
         Ok(history)
     }
 
-    fn find_bounds(&mut self, whole: &BaseConsumer, range: Range) -> Result<(), HistoryError> {
+    fn find_bounds(&mut self, whole: &Reader, range: Range) -> Result<(), HistoryError> {
         let ids = self.partition_ids(whole)?;
         self.partition_count = ids.len();
         let young = match range.since {
@@ -128,10 +132,14 @@ impl History {
         Ok(())
     }
 
-    fn partition_ids(&self, whole: &BaseConsumer) -> Result<Vec<i32>, HistoryError> {
-        let metadata = whole
-            .fetch_metadata(Some(&self.topic), PATIENCE)
-            .map_err(|error| self.unreadable(&error))?;
+    fn partition_ids(&self, whole: &Reader) -> Result<Vec<i32>, HistoryError> {
+        let metadata = metadata(whole, Some(&self.topic), PATIENCE).map_err(|error| match whole
+            .context()
+            .told()
+        {
+            Silence::Refused(words) => HistoryError::Distrust(words),
+            Silence::Away(_) => self.unreadable(&error),
+        })?;
         let no_topic = || HistoryError::NoTopic(self.topic.clone());
         let found = metadata.topics().first().ok_or_else(no_topic)?;
         match found.error().map(Code::from) {
@@ -143,7 +151,7 @@ impl History {
 
     fn first_since(
         &self,
-        whole: &BaseConsumer,
+        whole: &Reader,
         ids: &[i32],
         age: Duration,
     ) -> Result<BTreeMap<i32, i64>, HistoryError> {
@@ -285,13 +293,13 @@ fn passes(code: Code) -> bool {
     )
 }
 
-fn consumer(kafka: &Kafka, isolation: &str) -> Result<BaseConsumer, ConfigError> {
-    reading(kafka)
+fn consumer(kafka: &Kafka, isolation: &str) -> Result<Reader, ConfigError> {
+    let mut config = reading(kafka);
+    config
         .set("isolation.level", isolation)
         .set("enable.partition.eof", "true")
         // Records that expire under the reader are to be an error, and no leap to the end.
         .set("auto.offset.reset", "error")
-        .set("allow.auto.create.topics", "false")
-        .create()
-        .map_err(|error| ConfigError(explain(kafka, &error)))
+        .set("allow.auto.create.topics", "false");
+    open(&config, kafka)
 }

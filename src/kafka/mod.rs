@@ -9,10 +9,14 @@
 //! | `condition` | what is known about the brokers without asking them |
 //! | `failure` | from a failed record to what is done about it |
 //! | `topics` | limits of topics |
+//! | `admin` | the client that asks about topics and makes them |
+//! | `token` | the token for OAUTHBEARER, from its file |
+//! | `trouble` | whether brokers that do not answer are away, or refuse us |
 //! | `history` | what is in a topic, from one offset to another, for `doorbell verify` |
 //! | `survey`, `probe`, `ear` | what `doorbell check` asks, whether the relay could write, and what the library says |
 //! | `scratch`, `consumer` | what the benchmark does: its own topics, and when records arrive |
 
+mod admin;
 mod condition;
 mod consumer;
 mod ear;
@@ -25,15 +29,18 @@ mod record;
 mod reports;
 mod scratch;
 mod survey;
+mod token;
 mod topics;
+mod trouble;
 
 pub use condition::{Condition, Traffic};
 pub use consumer::{Arrival, Arrivals};
 pub use failure::{Refusal, Verdict, decide, told};
 pub use history::{History, HistoryError, Range, Record};
 pub use probe::Writing;
-pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError};
+pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError, check};
 pub use reports::{Delivered, Reports};
 pub use scratch::{ScratchTopics, TopicError, librdkafka_version, scratch_topics};
 pub use survey::{Cluster, SurveyError, Topic, TopicSettings, TopicState, survey};
 pub use topics::Topics;
+pub use trouble::Silence;

@@ -18,6 +18,9 @@ const WAIT: Duration = Duration::from_millis(100);
 /// While nothing is under way, events (a broker that is away, a token to renew) are taken this often.
 const TICK: Duration = Duration::from_secs(1);
 
+/// The same until a broker has answered for the first time: somebody waits for it.
+const FIRST_TICK: Duration = Duration::from_millis(50);
+
 /// A record that carries a number to its report.
 type Record<'a> = BaseRecord<'a, [u8], [u8], usize>;
 
@@ -93,10 +96,15 @@ impl Drop for Polled {
 }
 
 fn poll(producer: &BaseProducer<Context>, state: &State) {
+    // Where a token is needed, it is asked for now: without it no request is sent.
+    producer.poll(Duration::ZERO);
     while !state.stopped.load(Ordering::SeqCst) {
         state.asleep.store(true, Ordering::SeqCst);
         if producer.in_flight_count() == 0 {
-            thread::park_timeout(TICK);
+            thread::park_timeout(match producer.context().is_here() {
+                true => TICK,
+                false => FIRST_TICK,
+            });
             state.asleep.store(false, Ordering::SeqCst);
             producer.poll(Duration::ZERO);
         } else {

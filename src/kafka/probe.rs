@@ -48,7 +48,7 @@ pub(super) fn writing(kafka: &Kafka, topic: &Topic) -> Result<Writing, ConfigErr
         None => return Ok(Writing::Untold("the brokers do not say its limits".into())),
     };
     let size = limit + BEYOND;
-    let ear = Ear::default();
+    let ear = Ear::of(kafka);
     let mut config = config(kafka);
     config
         .set("acks", "all")
@@ -94,7 +94,7 @@ fn judge(heard: &Heard) -> Writing {
 
 /// Why the brokers give no identity to an idempotent producer, which is what the relay is; `None`: they give one. Blocks.
 pub(super) fn no_identity(kafka: &Kafka) -> Result<Option<String>, ConfigError> {
-    let ear = Ear::default();
+    let ear = Ear::of(kafka);
     let mut config = config(kafka);
     config
         .set("enable.idempotence", "true")

@@ -1,18 +1,20 @@
 //! The producer: idempotent, patient, in order.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use secrecy::ExposeSecret;
 
+use super::admin::Admin;
 use super::condition::STATISTICS_INTERVAL_MS;
 use super::failure::{Refusal, Verdict, decide, told};
 use super::polled::Polled;
 use super::record::{self, BadHeaders};
 use super::reports::{Context, Reports};
+use super::trouble::Silence;
 use crate::config::Kafka;
 use crate::event::{Event, OutboxId};
 
@@ -21,6 +23,8 @@ pub const DEFAULT_BATCH_SIZE: usize = 1_000_000;
 
 /// A broker that takes longer to answer about a topic is away: the producer waits for it anyway.
 const INQUIRY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a refusal may go unnoticed while an answer is awaited.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Why a record was not taken by the producer.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +109,7 @@ impl Producer {
             Batching::UpTo(bytes) => config.set("batch.size", bytes.to_string()),
             Batching::Alone => config.set("batch.num.messages", "1"),
         };
-        let inner = Polled::new(&config, Context::new(reports))
+        let inner = Polled::new(&config, Context::new(reports, kafka.clone()))
             .map_err(|error| ConfigError(explain(kafka, &error)))?;
         Ok(Self { inner, outbox })
     }
@@ -149,10 +153,30 @@ impl Producer {
         }
     }
 
-    /// Whether a broker answers within the time. Blocks.
+    /// Whether a broker answers within the time, or until it is known that none will. Blocks.
     pub fn is_connected(&self, wait: Duration) -> bool {
-        self.inner.client().fetch_cluster_id(wait).is_some()
+        let until = Instant::now() + wait;
+        let client = self.inner.client();
+        while Instant::now() < until {
+            if client.fetch_cluster_id(TURN).is_some() {
+                return true;
+            }
+            if client.context().is_refused() {
+                return false;
+            }
+        }
+        false
     }
+
+    /// Why no broker answers, as far as librdkafka said it. Blocks where a broker has to be asked for it.
+    pub fn silence(&self) -> Silence {
+        self.inner.client().context().told()
+    }
+}
+
+/// Whether the properties can be used: librdkafka reads certificates and keys when a client is built. Nothing is contacted.
+pub fn check(kafka: &Kafka) -> Result<(), ConfigError> {
+    Admin::new(kafka).map(drop)
 }
 
 /// What the producer says at once about a record. It speaks of this one alone, so that a suspicion is a conviction.
@@ -194,6 +218,9 @@ pub(crate) fn client(kafka: &Kafka) -> ClientConfig {
     config
 }
 
+/// Properties whose values are words of its own messages, and no secrets.
+const PLAIN: [&str; 3] = ["security.protocol", "sasl.mechanism", "sasl.mechanisms"];
+
 /// librdkafka's word on a configuration quotes values: ours does not.
 pub(super) fn explain(kafka: &Kafka, error: &KafkaError) -> String {
     let (key, text) = match error {
@@ -202,8 +229,9 @@ pub(super) fn explain(kafka: &Kafka, error: &KafkaError) -> String {
     };
     let text = kafka
         .properties
-        .values()
-        .map(ExposeSecret::expose_secret)
+        .iter()
+        .filter(|(name, _)| !name.ends_with(".location") && !PLAIN.contains(&name.as_str()))
+        .map(|(_, value)| value.expose_secret())
         .filter(|value| !value.is_empty())
         .fold(text, |text, value| text.replace(value, "…"));
     format!("Kafka property {key} cannot be used: {text}; correct it under [kafka.properties]")

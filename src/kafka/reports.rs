@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
@@ -11,6 +12,9 @@ use tokio::sync::Notify;
 use tracing::{Span, debug, info, warn};
 
 use super::condition::Condition;
+use super::token;
+use super::trouble::{Cause, Silence, Trouble};
+use crate::config::Kafka;
 
 /// What came back since the last time it was taken. The numbers are those that the records were sent with.
 #[derive(Debug, Default)]
@@ -78,16 +82,21 @@ pub(crate) struct Context {
     span: Span,
     /// A broker answered: from then on its absence is news. Before, whoever waits for the first answer tells.
     here: AtomicBool,
-    away: AtomicBool,
+    /// Each cause of its absence that was told.
+    told: [AtomicBool; Cause::ALL],
+    kafka: Kafka,
+    trouble: Trouble,
 }
 
 impl Context {
-    pub(crate) fn new(reports: Arc<Reports>) -> Self {
+    pub(crate) fn new(reports: Arc<Reports>, kafka: Kafka) -> Self {
         Self {
             reports,
             span: Span::current(),
             here: AtomicBool::new(false),
-            away: AtomicBool::new(false),
+            told: Default::default(),
+            kafka,
+            trouble: Trouble::default(),
         }
     }
 
@@ -95,9 +104,56 @@ impl Context {
     pub(crate) fn here(&self) {
         self.here.store(true, Ordering::Relaxed);
     }
+
+    pub(super) fn is_here(&self) -> bool {
+        self.here.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last word was one that waiting cannot cure.
+    pub(super) fn is_refused(&self) -> bool {
+        self.trouble.is_refusal()
+    }
+
+    /// Why no broker answers, as far as it was said.
+    pub(super) fn told(&self) -> Silence {
+        self.trouble.told(&self.kafka)
+    }
+
+    /// Says once, until a broker takes a record again, that rows wait. No broker is asked for its reasons: reports wait for this thread.
+    fn tell(&self, cause: Cause, reason: &str) {
+        if cause != Cause::Token {
+            self.reports.condition.is_away(reason);
+        }
+        let is_told = &self.told[cause as usize];
+        if !self.is_here() || is_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let words = match cause {
+            Cause::Away => "Kafka cannot be reached: rows wait in the table",
+            Cause::Token => {
+                "no new token for Kafka: rows wait in the table once the old one has expired"
+            }
+            Cause::Login => {
+                "Kafka refuses the login: rows wait in the table; check the user, the password or the token in [kafka.properties]"
+            }
+            Cause::Certificate => {
+                "TLS with Kafka fails: rows wait in the table; check the certificates of the broker and in [kafka.properties]"
+            }
+        };
+        warn!(parent: &self.span, error = reason, "{words}");
+    }
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(
+        &self,
+        _: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token::read(self.kafka.token_file.as_deref())
+    }
+
     fn stats_raw(&self, statistics: &[u8]) {
         if let Err(error) = self.reports.condition.take_in(statistics) {
             debug!(target: "librdkafka", %error, "its statistics cannot be read");
@@ -110,27 +166,21 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => {
-                self.reports.add(|delivered| {
-                    delivered.fatal.get_or_insert_with(|| reason.to_owned());
-                });
+        let code = error
+            .rdkafka_error_code()
+            .unwrap_or(RDKafkaErrorCode::Unknown);
+        if code == RDKafkaErrorCode::Fatal {
+            self.reports.add(|delivered| {
+                delivered.fatal.get_or_insert_with(|| reason.to_owned());
+            });
+            return;
+        }
+        match (self.trouble.note(code, reason), code) {
+            (Cause::Away, RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::SSL) => {
+                self.tell(Cause::Away, reason);
             }
-            Some(
-                RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SSL,
-            ) => {
-                self.reports.condition.is_away(reason);
-                if self.here.load(Ordering::Relaxed) && !self.away.swap(true, Ordering::Relaxed) {
-                    warn!(
-                        parent: &self.span,
-                        error = reason,
-                        "Kafka cannot be reached: rows wait in the table"
-                    );
-                }
-            }
-            _ => debug!(target: "librdkafka", error = reason, "{error}"),
+            (Cause::Away, _) => debug!(target: "librdkafka", error = reason, "{error}"),
+            (cause, _) => self.tell(cause, reason),
         }
     }
 }
@@ -141,7 +191,11 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
         match result {
             Ok(_) => {
-                if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+                let forget = |told: &AtomicBool| {
+                    told.load(Ordering::Relaxed) && told.swap(false, Ordering::Relaxed)
+                };
+                // Each is to be told anew.
+                if self.told.iter().filter(|told| forget(told)).count() > 0 {
                     self.reports.condition.is_there();
                     info!(parent: &self.span, "Kafka answers again");
                 }

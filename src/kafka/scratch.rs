@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication, TopicResult};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::producer::{ConfigError, client, explain};
+use super::admin::Admin;
+use super::consumer::{metadata, open, reading};
+use super::producer::ConfigError;
+use super::trouble::Silence;
 use crate::config::Kafka;
 
 /// For one answer of the brokers.
@@ -22,6 +25,9 @@ pub enum TopicError {
         "Kafka at {0} does not answer; check kafka.brokers, and that the broker's advertised.listeners can be reached from here"
     )]
     Away(String),
+    /// The brokers refuse us, or we them.
+    #[error("{0}")]
+    Distrust(String),
     /// The configuration for Kafka cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -42,7 +48,7 @@ pub enum TopicError {
 /// Topics with a common prefix, each with the same number of partitions.
 pub struct ScratchTopics {
     kafka: Kafka,
-    admin: AdminClient<DefaultClientContext>,
+    admin: Admin,
     prefix: String,
     partitions: i32,
     names: Vec<String>,
@@ -53,7 +59,7 @@ impl ScratchTopics {
     pub fn new(kafka: &Kafka, prefix: &str, partitions: i32) -> Result<Self, TopicError> {
         Ok(Self {
             kafka: kafka.clone(),
-            admin: admin(kafka)?,
+            admin: Admin::new(kafka)?,
             prefix: prefix.to_owned(),
             partitions,
             names: Vec::new(),
@@ -74,7 +80,7 @@ impl ScratchTopics {
         let new = NewTopic::new(&name, self.partitions, TopicReplication::Fixed(-1));
         // Noted before: an answer that is lost may still have made it.
         self.names.push(name.clone());
-        let made = self.admin.create_topics(&[new], &options).await;
+        let made = self.admin.get().create_topics(&[new], &options).await;
         self.judge(&name, "created", made)?;
         Ok(name)
     }
@@ -82,7 +88,7 @@ impl ScratchTopics {
     /// Removes a topic.
     pub async fn remove(&mut self, name: &str) -> Result<(), TopicError> {
         let options = AdminOptions::new().request_timeout(Some(MAKING));
-        let removed = self.admin.delete_topics(&[name], &options).await;
+        let removed = self.admin.get().delete_topics(&[name], &options).await;
         self.judge(name, "deleted", removed)?;
         self.names.retain(|known| known != name);
         Ok(())
@@ -130,11 +136,12 @@ impl ScratchTopics {
 
 /// Names of scratch topics that begin with `prefix`; proves on the way that the brokers answer. Blocks.
 pub fn scratch_topics(kafka: &Kafka, prefix: &str) -> Result<Vec<String>, TopicError> {
-    let metadata = admin(kafka)?
-        .inner()
-        .fetch_metadata(None, PATIENCE)
-        .map_err(|_| TopicError::Away(kafka.brokers.clone()))?;
-    let names = metadata.topics().iter().map(|topic| topic.name());
+    let client = open(&reading(kafka), kafka)?;
+    let found = metadata(&client, None, PATIENCE).map_err(|_| match client.context().told() {
+        Silence::Away(_) => TopicError::Away(kafka.brokers.clone()),
+        Silence::Refused(words) => TopicError::Distrust(words),
+    })?;
+    let names = found.topics().iter().map(|topic| topic.name());
     Ok(names
         // As `make` names them: prefix, number, purpose.
         .filter(|name| name.starts_with(prefix) && name.split('.').count() == 3)
@@ -145,11 +152,4 @@ pub fn scratch_topics(kafka: &Kafka, prefix: &str) -> Result<Vec<String>, TopicE
 /// The version of the C library underneath.
 pub fn librdkafka_version() -> String {
     rdkafka::util::get_rdkafka_version().1
-}
-
-fn admin(kafka: &Kafka) -> Result<AdminClient<DefaultClientContext>, ConfigError> {
-    client(kafka)
-        .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
-        .create()
-        .map_err(|error| ConfigError(explain(kafka, &error)))
 }

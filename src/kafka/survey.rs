@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use serde::Serialize;
 
+use super::admin::Admin;
 use super::ear::Ear;
 use super::probe::{self, Writing};
 use super::producer::{ConfigError, client, explain};
@@ -105,12 +105,14 @@ pub struct TopicSettings {
 
 /// Asks about the cluster and these topics.
 pub async fn survey(kafka: &Kafka, topics: &[String]) -> Result<Cluster, SurveyError> {
-    let ear = Ear::default();
+    let ear = Ear::of(kafka);
     let unusable = |error| ConfigError(explain(kafka, &error));
     let client: BaseProducer<Ear> = config(kafka)
         .create_with_context(ear.clone())
         .map_err(unusable)?;
-    let admin: Admin = config(kafka).create().map_err(unusable)?;
+    // Where a token is needed, it is asked for here.
+    client.poll(Duration::ZERO);
+    let admin = Admin::with(&mut config(kafka), kafka)?;
     let metadata = first_answer(kafka, &client, &ear)?;
     let broker = metadata.brokers().first().map(|broker| broker.id());
     let mut found = Vec::new();
@@ -141,8 +143,6 @@ pub async fn survey(kafka: &Kafka, topics: &[String]) -> Result<Cluster, SurveyE
         topics: found,
     })
 }
-
-type Admin = AdminClient<DefaultClientContext>;
 
 /// To ask for one topic costs the brokers less than to ask for all. It need not be there, and is not made.
 const NO_TOPIC: &str = "doorbell-check";
@@ -225,7 +225,11 @@ async fn describe(admin: &Admin, topic: &MetadataTopic) -> Topic {
 
 async fn ask(admin: &Admin, resource: ResourceSpecifier<'_>) -> Option<ConfigResource> {
     let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-    let answer = admin.describe_configs(&[resource], &options).await.ok()?;
+    let answer = admin
+        .get()
+        .describe_configs(&[resource], &options)
+        .await
+        .ok()?;
     answer.into_iter().find_map(Result::ok)
 }
 

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, ResourceSpecifier};
 use tracing::debug;
 
-use super::producer::client;
+use super::admin::Admin;
 use crate::config::Kafka;
 
 /// A broker that takes longer to answer about a topic is asked again at the topic's next appearance after a restart of the producer.
@@ -16,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Limits of topics, asked once for each.
 pub struct Topics {
     kafka: Kafka,
-    admin: Option<AdminClient<DefaultClientContext>>,
+    admin: Option<Admin>,
     limits: HashMap<String, Option<usize>>,
 }
 
@@ -52,15 +51,13 @@ impl Topics {
 
     async fn ask(&mut self, topic: &str) -> Option<usize> {
         if self.admin.is_none() {
-            self.admin = client(&self.kafka)
-                .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
-                .create()
-                .ok();
+            self.admin = Admin::new(&self.kafka).ok();
         }
         let options = AdminOptions::new().request_timeout(Some(PATIENCE));
         let answer = self
             .admin
             .as_ref()?
+            .get()
             .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
             .await;
         let limit = match answer {

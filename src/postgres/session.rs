@@ -1,17 +1,20 @@
 //! A connection of our own: found, set up, and watched.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{
     PgArguments, PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgQueryResult, PgRow,
+    PgSslMode,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 use tokio::time::timeout;
 
 use super::error::{Error, Result};
 use crate::config::DatabaseUrl;
+use crate::tls;
 
 /// A statement that takes longer has lost its server. Everything we ask is answered in milliseconds; a fetch of very large rows
 /// from a slow disk may take seconds.
@@ -105,6 +108,7 @@ impl Server {
                 )
             })?
             .disable_statement_logging();
+        let options = verifying(options);
         let shown = format!("{}:{}", options.get_host(), options.get_port());
         let away = |reason: String| Error::Away {
             server: shown.clone(),
@@ -118,7 +122,7 @@ impl Server {
                     CONNECT_DEADLINE.as_secs()
                 )));
             }
-            Ok(Err(error)) => return Err(connect_error(error, &shown)),
+            Ok(Err(error)) => return Err(connect_error(error, &options, &shown)),
             Ok(Ok(connection)) => connection,
         };
         let row = timeout(
@@ -143,10 +147,38 @@ impl Server {
     }
 }
 
+/// Whoever names certificates to trust means that they be looked at: as with libpq, `require` is `verify-ca` then. The driver would accept any.
+fn verifying(options: PgConnectOptions) -> PgConnectOptions {
+    let names_roots = options
+        .to_url_lossy()
+        .query_pairs()
+        .any(|(key, _)| key == "sslrootcert");
+    match options.get_ssl_mode() {
+        PgSslMode::Require if names_roots => options.ssl_mode(PgSslMode::VerifyCa),
+        _ => options,
+    }
+}
+
 /// Failures of the connect phase that no waiting cures are told apart from those that pass.
-fn connect_error(error: sqlx::Error, shown: &str) -> Error {
+fn connect_error(error: sqlx::Error, options: &PgConnectOptions, shown: &str) -> Error {
     let text = error.to_string();
+    if let sqlx::Error::Io(io) = &error
+        && let Some(why) = tls::distrust(io, "sslrootcert")
+    {
+        let problem = format!("TLS with PostgreSQL {shown} failed: {}", why.problem);
+        return Error::refused(problem, why.remedy);
+    }
     match error {
+        // No connection over TCP ends like this: it is a file of certificates, named by a variable.
+        sqlx::Error::Io(ref io)
+            if matches!(io.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
+                && options.get_socket().is_none() =>
+        {
+            Error::refused(
+                format!("a file for TLS with PostgreSQL {shown} cannot be read: {io}"),
+                "check sslrootcert, sslcert and sslkey, and PGSSLROOTCERT, PGSSLCERT and PGSSLKEY",
+            )
+        }
         sqlx::Error::Io(ref io)
             if text.contains("failed to lookup address")
                 || text.contains("Name or service not known") =>
@@ -206,10 +238,10 @@ impl Session {
             .idle_timeout(None)
             .max_lifetime(None)
             .acquire_timeout(CONNECT_DEADLINE)
-            .connect_lazy_with(options);
+            .connect_lazy_with(options.clone());
         let mut inner = PgListener::connect_with(&pool)
             .await
-            .map_err(|error| connect_error(error, &server.shown))?;
+            .map_err(|error| connect_error(error, &server.options, &server.shown))?;
         inner.eager_reconnect(false);
         inner.ignore_pool_close_event(true);
         let mut session = Self {

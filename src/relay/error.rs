@@ -20,9 +20,12 @@ pub enum RelayError {
     Route(String),
     /// Kafka stayed away longer than it was waited for.
     #[error(
-        "Kafka at {0} does not answer; check kafka.brokers, and that the broker's advertised.listeners can be reached from here"
+        "Kafka at {0}; check kafka.brokers, and that the broker's advertised.listeners can be reached from here"
     )]
     KafkaAway(String),
+    /// Kafka refuses the login or the certificates, or we refuse Kafka's.
+    #[error("{0}")]
+    KafkaRefused(String),
     /// A row that Kafka can never take, and the policy is to stop.
     #[error(
         "row {id} cannot be sent: {reason}; nothing behind it is fetched, since {policy}: correct or delete the row, or set the policy to park"
@@ -64,6 +67,7 @@ impl RelayError {
         match self {
             Self::Postgres(error) => error.is_permanent(),
             Self::Config(_)
+            | Self::KafkaRefused(_)
             | Self::Route(_)
             | Self::Unsettled(_)
             | Self::Led(_)

@@ -14,7 +14,7 @@ use super::shared::{Counters, Ending, Memory};
 use super::term::{Outcome, Sessions, Term};
 use super::vitals::{Ailment, Role};
 use crate::config::{Kafka, Outbox, Settings, check_topic};
-use crate::kafka::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, Reports, Topics};
+use crate::kafka::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, Reports, Silence, Topics};
 use crate::postgres::{Bell, Candidate, Error, Key, Reader, Server, Session, Table, Trigger};
 
 /// How long a broker may take to answer before it counts as away.
@@ -324,18 +324,25 @@ impl OutboxRelay {
             // Where it is not given back, it is dropped there as well: that may block.
             let asked = tokio::task::spawn_blocking(move || {
                 let connected = producer.is_connected(KAFKA_PATIENCE);
-                (!connected).then_some(producer)
+                (!connected).then(|| (producer.silence(), producer))
             });
-            match asked.await {
+            let silence = match asked.await {
                 Ok(None) => {
                     self.counters.kafka.is_there();
                     return Ok(());
                 }
-                Ok(Some(again)) => producer = again,
+                Ok(Some((silence, again))) => {
+                    producer = again;
+                    silence
+                }
                 Err(panic) => return Err(RelayError::Defect(panic.to_string())),
-            }
-            let error = RelayError::KafkaAway(self.settings.kafka.brokers.clone());
-            if !self.started && self.start_by.is_some_and(|by| Instant::now() >= by) {
+            };
+            let error = match silence {
+                Silence::Away(words) => RelayError::KafkaAway(words),
+                Silence::Refused(words) => RelayError::KafkaRefused(words),
+            };
+            let is_over = self.start_by.is_some_and(|by| Instant::now() >= by);
+            if !self.started && (error.is_permanent() || is_over) {
                 return Err(error);
             }
             self.tell(&error);

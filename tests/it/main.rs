@@ -28,6 +28,7 @@ mod record;
 mod replaced;
 mod replicas;
 mod rights;
+mod secure;
 mod stress;
 mod strict_order;
 mod stuck;

@@ -49,10 +49,14 @@ impl Stage {
         let text = |value: &str| serde_json::to_string(value);
         let kafka = &self.settings.kafka;
         let mut file = format!(
-            "[database]\nurl = {}\n[kafka]\nbrokers = {}\n[kafka.properties]\n",
+            "[database]\nurl = {}\n[kafka]\nbrokers = {}\n",
             text(self.settings.database.url.text().expose_secret())?,
             text(&kafka.brokers)?
         );
+        if let Some(path) = &kafka.token_file {
+            file += &format!("token_file = {}\n", text(&path.to_string_lossy())?);
+        }
+        file += "[kafka.properties]\n";
         for (key, value) in &kafka.properties {
             file += &format!("{} = {}\n", text(key)?, text(value.expose_secret())?);
         }

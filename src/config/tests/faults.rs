@@ -95,7 +95,7 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
         ),
         (
             "[kafka.properties]\na = 1.5",
-            "2: a property must be a text in quotes, a whole number, true or false",
+            "2: a property must be a text in quotes, a whole number, true or false, or { file",
         ),
         (
             "[kafka.properties]\na.b = 1979-05-27",
@@ -459,4 +459,69 @@ key = 1
         "{shown:#?}"
     );
     assert!(!shown.concat().contains("HUNTER2"), "{shown:?}");
+}
+
+#[test]
+fn faults_of_secrets_in_files_are_said_before_anything_is_opened() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let good = folder.path().join("good");
+    std::fs::write(&good, "postgres://h/db\n").expect("room for a small file");
+    let good = good.display().to_string();
+    let file = "[kafka.properties]\n\"sasl.password\" = { file = \"/nowhere/kafka\" }\n";
+    let env = [
+        ("DATABASE_URL_FILE", "/nowhere/url"),
+        ("PGPASSWORD_FILE", "/nowhere/password"),
+        ("KAFKA_TOKEN_FILE", "/nowhere/token"),
+        ("KAFKA_BROKERS", "b:9092"),
+    ];
+    let shown = load(file, &env).expect_err("there are no such files");
+    let at = "cannot be read from /nowhere/";
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    assert!(
+        shown[0].starts_with("environment DATABASE_URL_FILE: the database URL "),
+        "{shown:?}"
+    );
+    assert!(shown[0].contains(at), "{shown:?}");
+    assert!(
+        shown[1].starts_with("environment KAFKA_TOKEN_FILE: the token is of no use"),
+        "{shown:?}"
+    );
+    assert!(
+        shown[2].starts_with("doorbell.toml:2: the value of a property cannot be read from /nowhere/kafka: No such file"),
+        "{shown:?}"
+    );
+
+    let env = [
+        ("DATABASE_URL_FILE", good.as_str()),
+        ("PGPASSWORD_FILE", "/nowhere/password"),
+        ("DATABASE_URL", "postgres://h/db"),
+        ("PGPASSWORD", "HUNTER2"),
+        ("KAFKA_BROKERS", "b:9092"),
+    ];
+    let shown = load("", &env).expect_err("each is given twice");
+    assert_eq!(
+        shown[..2],
+        [
+            "environment DATABASE_URL_FILE: DATABASE_URL is set as well: keep one",
+            "environment PGPASSWORD_FILE: PGPASSWORD is set as well: keep one",
+        ]
+    );
+    assert!(!format!("{shown:?}").contains("HUNTER2"), "{shown:?}");
+}
+
+#[test]
+fn a_login_by_token_needs_a_token_and_a_token_that_login() {
+    let oauth = "[kafka.properties]\n\"sasl.mechanism\" = \"OAUTHBEARER\"\n";
+    assert_eq!(
+        faults(oauth),
+        [
+            "the mechanism OAUTHBEARER needs a token: set KAFKA_TOKEN_FILE, or `token_file` in [kafka], to a file that holds it"
+        ]
+    );
+    let unsigned = "[kafka.properties]\n\"enable.sasl.oauthbearer.unsecure.jwt\" = true\n";
+    let shown = faults(unsigned);
+    assert!(
+        shown[0].contains("set `token_file` in [kafka]"),
+        "{shown:?}"
+    );
 }

@@ -126,8 +126,56 @@ fn the_example_has_every_key_with_its_default() {
     );
     // All that is shown as in force is in the file: nothing was left to its default.
     for line in lines(&in_force(&active, Overrides::default(), &[])) {
-        assert!(line.contains(" file:"), "the example lacks {line}");
+        // A token has to be there: it cannot be tried.
+        let is_left_out = line.starts_with("kafka.token_file ");
+        assert!(
+            is_left_out || line.contains(" file:"),
+            "the example lacks {line}"
+        );
     }
+    assert!(EXAMPLE.contains("# token_file = "));
     let untouched = load(EXAMPLE, &[]).expect("the example is right as it is");
     assert_eq!(untouched.outboxes, [Outbox::default()]);
+}
+
+#[test]
+fn a_value_from_a_file_is_shown_as_that_file() {
+    let secret = NamedTempFile::new().expect("a folder for temporary files");
+    std::fs::write(secret.path(), "HUNTER2").expect("room for a small file");
+    let path = secret.path().display();
+    let file = format!("[kafka.properties]\n\"sasl.password\" = {{ file = \"{path}\" }}\n");
+    let shown = in_force(&file, Overrides::default(), &[]).to_string();
+    assert!(
+        shown.contains(&format!("\"sasl.password\" = {{ file = \"{path}\" }}")),
+        "{shown}"
+    );
+    assert!(!shown.contains("HUNTER2"), "{shown}");
+}
+
+#[test]
+fn the_snippets_of_the_page_on_security_are_configurations() {
+    let page = include_str!("../../../docs/security.md");
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let place = folder.path().display().to_string();
+    std::fs::write(folder.path().join("database-url"), "postgres://h/db\n").expect("a file");
+    std::fs::write(folder.path().join("kafka-password"), "p").expect("a file");
+    std::fs::write(folder.path().join("kafka-token"), "t").expect("a file");
+    let snippets: Vec<&str> = page
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(snippets.len(), 2);
+    for snippet in snippets {
+        let snippet = snippet
+            .replace("/run/secrets", &place)
+            .replace("/etc/kafka/ca.pem", "probe");
+        let own = [("DATABASE_URL", "postgres://h/db")];
+        let needed = if snippet.contains("[database]") {
+            &[][..]
+        } else {
+            &own
+        };
+        load(&snippet, needed).expect(&snippet);
+    }
 }

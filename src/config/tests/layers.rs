@@ -219,3 +219,48 @@ fn the_file_may_come_from_the_environment() {
     let settings = Settings::load(Overrides::default(), &env, KAFKA).expect("the file is right");
     assert_eq!(settings.kafka.brokers, "file-broker:9092");
 }
+
+#[test]
+fn secrets_may_come_from_files() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("room for a small file");
+        path.display().to_string()
+    };
+    let (url, password) = (
+        write("url", "postgres://u@h/db\n"),
+        write("password", "HUN&TER2\n"),
+    );
+    let (kafka, token) = (write("kafka", "HUNTER3\r\n"), write("token", "HUNTER4"));
+    let file = format!(
+        "[database]\nurl = {{ file = \"/nowhere\" }}\n[kafka]\nbrokers = \"b:1\"\ntoken_file = \"{token}\"\n\
+         [kafka.properties]\n\"sasl.password\" = {{ file = \"{kafka}\" }}\nsasl.mechanism = \"OAUTHBEARER\"\n"
+    );
+    // The file that a higher layer replaces is not read.
+    let env = [
+        ("DATABASE_URL_FILE", url.as_str()),
+        ("PGPASSWORD_FILE", &password),
+    ];
+    let settings = load(&file, &env).expect("all can be read");
+    assert_eq!(
+        settings.database.url.text().expose_secret(),
+        "postgres://u@h/db?password=%48%55%4E%26%54%45%52%32"
+    );
+    assert_eq!(
+        settings.kafka.properties["sasl.password"].expose_secret(),
+        "HUNTER3"
+    );
+    assert_eq!(settings.kafka.token_file, Some(token.into()));
+    assert!(!format!("{settings:?}").contains("HUNTER"), "{settings:?}");
+
+    let own = [
+        ("DATABASE_URL", "postgres://u:own@h/db"),
+        ("PGPASSWORD_FILE", "/nowhere"),
+    ];
+    let settings = load(&file, &own).expect("the URL has a password, so no other is read");
+    assert_eq!(
+        settings.database.url.text().expose_secret(),
+        "postgres://u:own@h/db"
+    );
+}

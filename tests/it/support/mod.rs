@@ -1,5 +1,6 @@
 //! What the tests stand on: services, a world for each test, the relay as a process, a consumer.
 
+mod certificates;
 mod checkup;
 mod http;
 mod kafka;
@@ -10,6 +11,7 @@ mod relay;
 mod services;
 mod world;
 
+pub(crate) use certificates::{Authority, Identity};
 pub(crate) use checkup::Checkup;
 pub(crate) use http::{Answer, ask, ask_at, get};
 pub(crate) use kafka::{Consumer, Received, create_topic, produce};

@@ -1,6 +1,7 @@
 //! Real services, started by the project's own script.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
@@ -44,13 +45,29 @@ pub(crate) struct Instance {
 impl Instance {
     /// Starts services (`postgres`, `standby`, `postgres15`, `pgbouncer`, `kafka`, `kafka3`) of their own.
     pub(crate) fn start(name: &str, what: &[&'static str]) -> Self {
-        let mut instance = Self {
+        let mut instance = Self::named(name, what);
+        instance.again();
+        instance
+    }
+
+    /// A Kafka of its own with more settings, as `scripts/services --help` says how they may be written.
+    pub(crate) fn kafka_with(name: &str, settings: &str) -> Self {
+        let mut instance = Self::named(name, &["kafka"]);
+        let mut file = tempfile::NamedTempFile::new().expect("a folder for temporary files");
+        file.write_all(settings.as_bytes())
+            .expect("room for settings");
+        let add = format!("kafka={}", file.path().display());
+        let arguments = ["start", "--name", &instance.name, "--add", &add, "kafka"];
+        instance.variables = script(&arguments);
+        instance
+    }
+
+    fn named(name: &str, what: &[&'static str]) -> Self {
+        Self {
             name: format!("test-{name}-{}", std::process::id()),
             what: what.to_vec(),
             variables: HashMap::new(),
-        };
-        instance.again();
-        instance
+        }
     }
 
     /// Starts what was killed or stopped, on the same ports.

@@ -1,0 +1,6 @@
+//! TLS and logins, against servers of the tests' own with certificates of the tests' own.
+
+mod cluster;
+mod kafka;
+
+mod postgres;
