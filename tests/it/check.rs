@@ -1,5 +1,8 @@
 //! `doorbell check` and the database: each finding is produced on purpose. The remedies of some are executed as they are printed, and cure it.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use crate::support::{Checkup, Consumer, Services, World, create_topic, refused};
 
 /// A role of the whole server that is gone with the test.
@@ -131,6 +134,45 @@ fn what_can_be_put_right_is_put_right_after_asking() {
     Checkup::of(&world, &[]).finds("error", "table-missing", &["outbox"]);
     let fixed = Checkup::of(&world, &["--fix", "--yes"]);
     assert_eq!(fixed.code, Some(0), "{:#}", fixed.answer);
+}
+
+/// Runs a command at a terminal where somebody types this.
+fn at_a_terminal(world: &World, arguments: &[&str], typed: &str) -> String {
+    const SPAWN: &str =
+        "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+    let mut python = Command::new("python3")
+        .args(["-c", SPAWN, env!("CARGO_BIN_EXE_doorbell")])
+        .args(arguments)
+        .env("DATABASE_URL", &world.database_url)
+        .env("KAFKA_BROKERS", &world.services.kafka_brokers)
+        .env_remove("DOORBELL_CONFIG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 runs");
+    let mut terminal = python.stdin.take().expect("a pipe");
+    terminal.write_all(typed.as_bytes()).expect("typed");
+    let output = python.wait_with_output().expect("an end");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn each_change_is_asked_for_at_a_terminal() {
+    let mut world = World::new("checkasks");
+    create_topic(&world, &world.topic, 1, &[]);
+    world.sql(
+        "ALTER TABLE outbox DISABLE TRIGGER doorbell_ring; ALTER SEQUENCE outbox_id_seq CACHE 10",
+    );
+    let arguments = ["check", "--fix", "--topic", &world.topic];
+    let said = at_a_terminal(&world, &arguments, "y\nn\n");
+    assert_eq!(said.matches("Do it? [y/N]").count(), 2, "{said}");
+    assert!(
+        said.contains("done: ALTER TABLE outbox ENABLE TRIGGER doorbell_ring"),
+        "{said}"
+    );
+    let checkup = Checkup::of(&world, &[]);
+    checkup.lacks(&["trigger-disabled"]);
+    checkup.finds("warning", "sequence-cache", &["10 numbers"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tempfile::NamedTempFile;
 
-use crate::support::{Checkup, Consumer, World, create_topic};
+use crate::support::{Checkup, Consumer, Instance, World, create_topic, eventually};
 
 /// A configuration file with properties for Kafka.
 fn properties(world: &World, lines: &str) -> NamedTempFile {
@@ -128,4 +128,25 @@ fn brokers_that_give_no_identity_or_no_right_are_named() {
     .expect("a topic that may not be described");
     let checkup = Checkup::of(&world, &["--kafka-brokers", &brokers]);
     checkup.finds("error", "topic-forbidden", &[&world.topic]);
+}
+
+#[test]
+fn copies_that_are_not_in_sync_are_counted() {
+    let cluster = Instance::start("checkcopies", &["kafka3"]);
+    let world = World::on("checkcopies", cluster.services());
+    create_topic(&world, &world.topic, 1, &[("min.insync.replicas", "3")]);
+    let checkup = Checkup::of(&world, &[]);
+    checkup.lacks(&["topic-copies", "topic-stuck", "topic-untold"]);
+    checkup.finds("note", "topic-min-insync", &["the number of its copies"]);
+    let loose = format!("{}.loose", world.name());
+    create_topic(&world, &loose, 1, &[("min.insync.replicas", "1")]);
+    let checkup = Checkup::of(&world, &["--topic", &loose]);
+    checkup.finds("warning", "topic-min-insync", &[&loose, "is 1"]);
+    cluster.kill("kafka3-3");
+    let checkup = eventually("the broker is missed", || {
+        Some(Checkup::of(&world, &[])).filter(|it| !it.all("topic-stuck").is_empty())
+    });
+    checkup.finds("error", "topic-min-insync", &["2 copies", "is 3"]);
+    // The word of the broker to whom it was tried to write.
+    checkup.finds("error", "topic-stuck", &[&world.topic, "replicas"]);
 }
