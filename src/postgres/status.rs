@@ -1,5 +1,7 @@
 //! What `doorbell status` asks the database.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use sqlx::Row;
 
@@ -7,10 +9,14 @@ use super::error::Result;
 use super::holders::{BellHolders, Holder, bell_holders, leader_holders};
 use super::registry::{self, Pause};
 use super::session::Session;
+use super::survey::{Pin, pinned};
 use super::table::{Table, Trigger};
 
 /// Rows are counted up to here: beyond it the exact number helps nobody, and the count would take seconds.
 const COUNT_LIMIT: i64 = 1_000_000;
+
+/// A snapshot that is held for longer is worth a word. A queue of some thousand rows a second has a million dead rows by then.
+const OLD_SNAPSHOT: Duration = Duration::from_secs(300);
 
 /// The state of one outbox as the database knows it.
 #[derive(Debug, Serialize)]
@@ -33,6 +39,8 @@ pub struct Status {
     pub standbys: Vec<Holder>,
     /// Who holds the key that tells writers whether to ring.
     pub bell: BellHolders,
+    /// Who has kept dead rows of this database from being cleaned up for long.
+    pub snapshots: Vec<Pin>,
     /// `enabled`, `of an earlier version`, `disabled` or `missing`.
     pub trigger: &'static str,
 }
@@ -88,6 +96,7 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
         leader,
         standbys,
         bell,
+        snapshots: pinned(session, OLD_SNAPSHOT).await?,
         trigger: match table.trigger {
             Trigger::Enabled => "enabled",
             Trigger::Earlier => "of an earlier version",

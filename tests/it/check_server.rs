@@ -100,6 +100,10 @@ fn assert_snapshots_are_named(world: &mut World) {
     );
     let checkup = Checkup::of(world, &[]);
     let remedy = checkup.finds("warning", "snapshot-held", &["nobody reads", &slot]);
+    let status = String::from_utf8(world.doorbell(&["status"]).stdout).expect("text");
+    for words in ["snapshot the standby server", "which nobody reads, holds"] {
+        assert!(status.contains(words), "{words} in {status}");
+    }
     world.sql(remedy.split(" if ").next().expect("a statement"));
     Checkup::of(world, &[])
         .all("snapshot-held")

@@ -15,6 +15,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
+use super::terminal;
 use crate::config::Settings;
 use examine::Report;
 use finding::Severity;
@@ -88,7 +89,7 @@ pub(super) fn check(settings: &Settings, flags: &CheckFlags) -> Outcome {
         serde_json::to_writer(&mut out, &answer)?;
         writeln!(out)?;
     } else {
-        print::print(&mut out, &report)?;
+        terminal::write(&mut out, &print::text(&report))?;
     }
     match answer.errors {
         0 => Ok(()),

@@ -1,29 +1,18 @@
-//! Findings as text, the worst first.
+//! Findings as text, the worst first. Colours are in it; whoever writes it leaves them out where they do not belong.
 
-use std::io::Write;
+use std::fmt::Write;
 
 use super::examine::Report;
-use super::finding::Severity;
+use super::finding::{Finding, Severity};
+use crate::app::terminal::{BAD, CAREFUL, TITLE, styled};
 
-pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+pub(super) fn text(report: &Report) -> String {
+    let mut text = String::new();
     for line in &report.looked_at {
-        writeln!(out, "looked at {line}")?;
+        text += &format!("looked at {line}\n");
     }
     for finding in &report.findings {
-        let outbox = match &finding.outbox {
-            Some(outbox) => format!("  {outbox}"),
-            None => String::new(),
-        };
-        writeln!(out)?;
-        writeln!(
-            out,
-            "{:<8}{}{outbox}",
-            finding.severity.word(),
-            finding.code.text()
-        )?;
-        writeln!(out, "  what    {}", indented(&finding.what))?;
-        writeln!(out, "  why     {}", indented(&finding.why))?;
-        writeln!(out, "  remedy  {}", indented(&finding.remedy))?;
+        text += &block(finding);
     }
     let count = |severity: Severity| {
         let found = report.findings.iter();
@@ -31,13 +20,28 @@ pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()
         let plural = if number == 1 { "" } else { "s" };
         format!("{number} {}{plural}", severity.word())
     };
-    writeln!(out)?;
-    writeln!(
-        out,
-        "{}, {}, {}",
-        count(Severity::Error),
-        count(Severity::Warning),
-        count(Severity::Note)
+    let counts = [Severity::Error, Severity::Warning, Severity::Note].map(count);
+    writeln!(text, "\n{}", counts.join(", ")).expect("writing into a String cannot fail");
+    text
+}
+
+fn block(finding: &Finding) -> String {
+    let word = format!("{:<8}", finding.severity.word());
+    let word = match finding.severity {
+        Severity::Error => styled(BAD, word),
+        Severity::Warning => styled(CAREFUL, word),
+        Severity::Note => word,
+    };
+    let outbox = match &finding.outbox {
+        Some(outbox) => format!("  {outbox}"),
+        None => String::new(),
+    };
+    format!(
+        "\n{word}{}{outbox}\n  what    {}\n  why     {}\n  remedy  {}\n",
+        styled(TITLE, finding.code.text()),
+        indented(&finding.what),
+        indented(&finding.why),
+        indented(&finding.remedy)
     )
 }
 

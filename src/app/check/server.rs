@@ -1,8 +1,8 @@
 //! Findings about the server, from what it answered.
 
 use super::finding::{Code, Finding};
-use crate::app::status::{age, rollback_prepared};
-use crate::postgres::survey::{Pin, Pinning, Surroundings};
+use crate::app::status::held;
+use crate::postgres::survey::{Pin, Surroundings};
 use crate::postgres::{Error, OLDEST_SERVER, Reached};
 
 /// Clocks that are further apart than this make times of events wrong for whoever reads them.
@@ -171,57 +171,10 @@ pub(super) fn pins(pins: &[Pin]) -> Vec<Finding> {
 }
 
 fn pin(pin: &Pin) -> Finding {
-    let since = match pin.seconds {
-        Some(seconds) => format!("for {}", age(seconds)),
-        None => format!("for {} transactions", pin.transactions),
-    };
-    let user = pin.user.as_deref().unwrap_or("unknown");
-    let from = pin.address.as_deref().unwrap_or("a local socket");
-    let process = pin
-        .pid
-        .map_or_else(String::new, |pid| format!(", server process {pid}"));
-    let (who, remedy) = match (pin.kind, pin.pid) {
-        (Pinning::Session, Some(pid)) => (
-            format!(
-                "the session {:?} ({}, user {user}, from {from}{process})",
-                pin.name,
-                pin.state.as_deref().unwrap_or("state unknown")
-            ),
-            format!("SELECT pg_terminate_backend({pid})"),
-        ),
-        (Pinning::Session, None) => (
-            format!("the session {:?}", pin.name),
-            "look into pg_stat_activity".into(),
-        ),
-        (Pinning::IdleSlot, _) => (
-            format!("the replication slot {}, which nobody reads,", pin.name),
-            format!(
-                "SELECT pg_drop_replication_slot('{}') if its standby is gone for good; else bring the standby back",
-                pin.name.replace('\'', "''")
-            ),
-        ),
-        (Pinning::Slot, _) => (
-            format!(
-                "the standby behind the replication slot {}{process}",
-                pin.name
-            ),
-            "end the long query on that standby, or set hot_standby_feedback = off there".into(),
-        ),
-        (Pinning::Standby, _) => (
-            format!(
-                "the standby server {:?} (user {user}, from {from}{process})",
-                pin.name
-            ),
-            "end the long query on that standby, or set hot_standby_feedback = off there".into(),
-        ),
-        (Pinning::Prepared, _) => (
-            format!("the prepared transaction {:?} of {user}", pin.name),
-            rollback_prepared(&pin.name),
-        ),
-    };
+    let (what, remedy) = held(pin);
     Finding::warning(
         Code::SnapshotHeld,
-        format!("{who} holds an old snapshot (xmin) {since}"),
+        what,
         "rows that were deleted since cannot be cleaned up: the outbox and its index grow, and vacuum works in vain",
         remedy,
     )

@@ -20,7 +20,7 @@ pub(super) fn sizes(cluster: &Cluster, it: &Topic, wanted: &Wanted) -> Vec<Findi
         found.push(Finding::warning(
             Code::TopicTooSmall,
             format!("topic {} takes records of up to {limit} bytes (max.message.bytes), and the relay sends up to {ours} (message.max.bytes)", it.name),
-            "rows between the two are refused by the broker and become dead letters",
+            "rows between the two are refused by the broker and become dead letters, or what `poison` says",
             format!("{raise}\nor lower \"message.max.bytes\" under [kafka.properties]"),
         ));
     }
@@ -28,7 +28,7 @@ pub(super) fn sizes(cluster: &Cluster, it: &Topic, wanted: &Wanted) -> Vec<Findi
         found.push(Finding::note(
             Code::TopicLarger,
             format!("topic {} takes records of up to {limit} bytes, and the relay sends up to {ours} only (message.max.bytes)", it.name),
-            "rows between the two are refused by the relay itself and become dead letters",
+            "rows between the two are refused by the relay itself and become dead letters, or what `poison` says",
             format!("[kafka.properties]\n\"message.max.bytes\" = \"{limit}\""),
         ));
     }
@@ -133,7 +133,7 @@ pub(super) fn contents(it: &Topic, wanted: &Wanted) -> Vec<Finding> {
         found.push(finding(
             Code::TopicCompacted,
             what,
-            "the broker refuses records without a key there: they become dead letters; and of each key only the last event is kept",
+            "the broker refuses records without a key there: they become dead letters, or what `poison` says; and of each key only the last event is kept",
             format!("give every row a key, or: kafka-configs.sh --bootstrap-server ... --alter --entity-type topics --entity-name {} --add-config cleanup.policy=delete", it.name),
         ));
     }
@@ -150,7 +150,7 @@ pub(super) fn contents(it: &Topic, wanted: &Wanted) -> Vec<Finding> {
         found.push(Finding::error(
             Code::TopicTimes,
             format!("topic {} takes records of the last {} only, and older rows wait for it", it.name, humantime::format_duration(most)),
-            "the broker refuses older timestamps: these rows become dead letters",
+            "the broker refuses older timestamps: these rows become dead letters, or what `poison` says",
             format!("kafka-configs.sh --bootstrap-server ... --alter --entity-type topics --entity-name {} --delete-config message.timestamp.before.max.ms", it.name),
         ));
     }

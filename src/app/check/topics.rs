@@ -57,7 +57,7 @@ pub(super) fn illegal(wanted: &Wanted, fault: &str) -> Finding {
             "rows wait for the topic {:?}, which cannot be one: {fault}",
             wanted.name
         ),
-        "Kafka refuses such a name: these rows become dead letters",
+        "Kafka refuses such a name: these rows become dead letters, or what `poison` says",
         "correct the topic in the rows (UPDATE), or the route (--topic)",
     )
     .of(&wanted.outbox)
@@ -99,7 +99,7 @@ fn missing(cluster: &Cluster, name: &str) -> Finding {
         _ => Finding::error(
             Code::TopicMissing,
             format!("topic {name} does not exist"),
-            "its rows become dead letters, after 30 s of asking for it",
+            "its rows become dead letters, or what `poison` says, after 30 s of asking for it",
             create,
         ),
     }
@@ -109,7 +109,7 @@ fn forbidden(name: &str, word: &str) -> Finding {
     Finding::error(
         Code::TopicForbidden,
         format!("our user may not write to topic {name}: {word}"),
-        "its rows become dead letters",
+        "its rows become dead letters, or what `poison` says",
         format!(
             "kafka-acls.sh --bootstrap-server ... --add --allow-principal User:... --operation Write --operation Describe --topic {name}"
         ),

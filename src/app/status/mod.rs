@@ -1,5 +1,6 @@
 //! `doorbell status`: how each configured outbox is, once or again and again.
 
+mod snapshots;
 mod text;
 mod watch;
 
@@ -11,7 +12,8 @@ use super::terminal;
 use crate::config::Settings;
 use crate::postgres::{self, Server, Session, Status, Table};
 
-pub(super) use text::{age, described, end, rollback_prepared};
+pub(super) use snapshots::held;
+pub(super) use text::{age, described, end};
 pub(super) use watch::interval;
 
 /// Says how each configured outbox is.

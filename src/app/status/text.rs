@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::snapshots::held;
 use crate::app::terminal::{BAD, CAREFUL, GOOD, TITLE, styled};
 use crate::postgres::{Holder, Pause, Status};
 
@@ -37,6 +38,16 @@ pub(super) fn block(status: &Status) -> String {
             age(seconds)
         );
         line("stuck", &styled(BAD, stuck));
+    }
+    for pin in &status.snapshots {
+        let (held, end) = held(pin);
+        line(
+            "snapshot",
+            &styled(
+                CAREFUL,
+                format!("{held}: deleted rows cannot be cleaned up; {end}"),
+            ),
+        );
     }
     let remedy = match status.trigger {
         "missing" => ": rows wait for the sweep; run `doorbell migrate`",
@@ -210,7 +221,7 @@ pub(in crate::app) fn end(holder: &Holder) -> String {
 }
 
 /// Both ways to end a prepared transaction.
-pub(in crate::app) fn rollback_prepared(name: &str) -> String {
+pub(super) fn rollback_prepared(name: &str) -> String {
     let name = name.replace('\'', "''");
     format!("ROLLBACK PREPARED '{name}' or COMMIT PREPARED '{name}'")
 }

@@ -19,6 +19,7 @@ mod sequence;
 mod shape;
 mod surroundings;
 
+pub(super) use pins::pinned;
 pub use pins::{Pin, Pinning, pins};
 pub use plan::detours;
 pub use rights::{Missing, Rights, rights};

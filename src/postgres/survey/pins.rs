@@ -67,12 +67,15 @@ const PINS: &str = "SELECT 'session' AS kind, a.application_name AS name, a.pid,
 
 /// Those who have held one for longer than `old`, the oldest first.
 pub async fn pins(session: &mut Session, old: Duration) -> Result<Vec<Pin>> {
+    session
+        .reading(async |session| pinned(session, old).await)
+        .await
+}
+
+/// The same within a transaction.
+pub(in crate::postgres) async fn pinned(session: &mut Session, old: Duration) -> Result<Vec<Pin>> {
     let rows = session
-        .reading(async |session| {
-            session
-                .all(PINS, |q| q.bind(old.as_secs_f64()).bind(MANY_TRANSACTIONS))
-                .await
-        })
+        .all(PINS, |q| q.bind(old.as_secs_f64()).bind(MANY_TRANSACTIONS))
         .await?;
     rows.iter().map(pin).collect()
 }
