@@ -143,8 +143,14 @@ fn copies_that_are_not_in_sync_are_counted() {
     let checkup = Checkup::of(&world, &["--topic", &loose]);
     checkup.finds("warning", "topic-min-insync", &[&loose, "is 1"]);
     cluster.kill("kafka3-3");
+    // The others say at first that they cannot reach it, and then that it is not in sync.
+    let missed = |it: &Checkup| {
+        it.all("topic-min-insync")
+            .iter()
+            .any(|it| it["severity"] == "error")
+    };
     let checkup = eventually("the broker is missed", || {
-        Some(Checkup::of(&world, &[])).filter(|it| !it.all("topic-stuck").is_empty())
+        Some(Checkup::of(&world, &[])).filter(|it| missed(it) && !it.all("topic-stuck").is_empty())
     });
     checkup.finds("error", "topic-min-insync", &["2 copies", "is 3"]);
     // The word of the broker to whom it was tried to write.
