@@ -58,6 +58,21 @@ COMMENT ON COLUMN doorbell.dead.routed_to IS 'the topic that the record was for'
 COMMENT ON COLUMN doorbell.dead.attempts IS 'how often it was refused';
 COMMENT ON COLUMN doorbell.dead.retried_at IS 'when it was sent back: its contents are in the outbox again';
 
+-- A row that ends the relay's process is found by counting starts that get no further, and by writing down what is sent next once there are several.
+CREATE TABLE IF NOT EXISTS doorbell.starts (
+    outbox    text PRIMARY KEY REFERENCES doorbell.outbox (name) ON UPDATE CASCADE ON DELETE CASCADE,
+    starts    integer NOT NULL,
+    first_row bigint,
+    rows      bigint[],
+    last_rows bigint[],
+    deaths    integer NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE doorbell.starts IS 'Starts of the relay since it last got on or ended as it should';
+COMMENT ON COLUMN doorbell.starts.first_row IS 'the first row of the outbox at the last start';
+COMMENT ON COLUMN doorbell.starts.rows IS 'what is being sent; NULL where nothing is suspected';
+COMMENT ON COLUMN doorbell.starts.last_rows IS 'what was being sent when the relay ended';
+COMMENT ON COLUMN doorbell.starts.deaths IS 'how often in a row that was one and the same row alone';
+
 -- A relay of an earlier version does not know the key that the trigger below asks for: it would never be rung for.
 DO $$
 BEGIN

@@ -19,6 +19,8 @@ GRANT SELECT, DELETE ON outbox TO doorbell_relay;
 GRANT UPDATE ON outbox TO doorbell_relay;
 -- It adds dead letters and counts attempts; it reads no contents, and takes nothing away.
 GRANT INSERT, SELECT (outbox, row_id, created_at, attempts) ON doorbell.dead TO doorbell_relay;
+-- It counts its starts, to find a row that ends it.
+GRANT SELECT, INSERT, UPDATE ON doorbell.starts TO doorbell_relay;
 -- `doorbell verify` does not miss what is parked.
 GRANT SELECT (retried_at) ON doorbell.dead TO doorbell_relay;
 

@@ -9,6 +9,7 @@ use super::dead::{self, Convict, Parked};
 use super::error::{Error, Result};
 use super::holders::{Holder, leader_holders};
 use super::session::Session;
+use super::starts::{self, Starts};
 use super::table::Table;
 use crate::config::Route;
 
@@ -74,6 +75,7 @@ impl Candidate {
             session: self.session,
             statements: Statements::of(table),
             parking: dead::Parking::of(table, route),
+            starts: starts::Statements::of(table),
         })
     }
 
@@ -88,6 +90,7 @@ pub struct Leader {
     session: Session,
     statements: Statements,
     parking: dead::Parking,
+    starts: starts::Statements,
 }
 
 struct Statements {
@@ -223,6 +226,21 @@ impl Leader {
     /// Moves refused rows to the dead letters in one statement.
     pub async fn park(&mut self, convicts: &[Convict]) -> Result<Parked> {
         self.parking.park(&mut self.session, convicts).await
+    }
+
+    /// Counts a start of the relay: once for each process.
+    pub async fn begin(&mut self) -> Result<Starts> {
+        self.starts.begin(&mut self.session).await
+    }
+
+    /// Writes down which rows are sent next.
+    pub async fn mark(&mut self, rows: &[i64]) -> Result<()> {
+        self.starts.mark(&mut self.session, rows).await
+    }
+
+    /// The relay got on, or ends as it should: starts are counted anew.
+    pub async fn forget(&mut self) -> Result<()> {
+        self.starts.forget(&mut self.session).await
     }
 
     /// Waits until the session is lost, and with it the lock. Safe to drop while it waits.

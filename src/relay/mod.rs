@@ -14,6 +14,7 @@
 //! | `refusal` | rows that Kafka can never take |
 //! | `pause` | waits while the outbox is paused |
 //! | `care` | what is looked at before a row goes, where keys may have to wait |
+//! | `caution` | finds a row that ends the process |
 //! | `held` | keys that wait behind a refused row (pure) |
 //! | `parking` | moves them to the dead letters |
 //! | `position` | where the first stage's reading stands |
@@ -28,6 +29,7 @@
 
 mod backoff;
 mod care;
+mod caution;
 mod doze;
 mod error;
 mod fetcher;

@@ -25,17 +25,19 @@ const PRODUCER_PAUSE: Duration = Duration::from_millis(200);
 
 /// One outbox and what its relay needs.
 pub(crate) struct OutboxRelay {
-    settings: Arc<Settings>,
-    outbox: Outbox,
-    stop: CancellationToken,
+    pub(super) settings: Arc<Settings>,
+    pub(super) outbox: Outbox,
+    pub(super) stop: CancellationToken,
     start_by: Option<Instant>,
     poll: Option<Duration>,
     /// Relay until the table is drained, and never as a standby.
     drains: bool,
     is_drained: bool,
-    counters: Arc<Counters>,
-    memory: Arc<Mutex<Memory>>,
-    topics: Arc<tokio::sync::Mutex<Topics>>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) memory: Arc<Mutex<Memory>>,
+    pub(super) topics: Arc<tokio::sync::Mutex<Topics>>,
+    /// Its start was counted.
+    pub(super) counted: bool,
     /// It has led or stood by once: from then on it waits, whatever happens.
     started: bool,
     /// The last trouble that was told: each is told once.
@@ -73,6 +75,7 @@ impl OutboxRelay {
                 ..Memory::default()
             })),
             topics: Arc::new(tokio::sync::Mutex::new(topics)),
+            counted: false,
             started: false,
             told: None,
         }
@@ -160,12 +163,25 @@ impl OutboxRelay {
                 self.stopped();
                 return Ok(());
             }
+            sessions = match Box::pin(self.begin_with_care(&table, sessions)).await? {
+                Some(sessions) => sessions,
+                None => {
+                    self.stopped();
+                    return Ok(());
+                }
+            };
             let Outcome {
                 ending,
-                sessions: left,
+                sessions: mut left,
                 unsettled,
             } = self.term(&table)?.run(sessions).await;
             self.counters.retried.add(unsettled as u64);
+            if let (Ending::Stopped | Ending::Drained | Ending::Poison { .. }, Some(left)) =
+                (&ending, &mut left)
+            {
+                // What cannot be written down now is counted as one start too many.
+                left.leader.forget().await.ok();
+            }
             match ending {
                 Ending::Stopped | Ending::Drained if unsettled > 0 => {
                     return Err(RelayError::Unsettled(unsettled));
@@ -186,7 +202,7 @@ impl OutboxRelay {
                 Ending::Poison { id, reason, policy } => {
                     return Err(RelayError::Poison { id, reason, policy });
                 }
-                Ending::Rebatch => self.topics.lock().await.forget(),
+                Ending::Rebatch | Ending::Checked => self.topics.lock().await.forget(),
                 Ending::Producer(reason) => {
                     self.counters.producer_failures.add(1);
                     warn!(
@@ -376,7 +392,7 @@ impl OutboxRelay {
         Ok((producer, reports))
     }
 
-    fn term<'a>(&'a self, table: &'a Table) -> Result<Term<'a>, ConfigError> {
+    pub(super) fn term<'a>(&'a self, table: &'a Table) -> Result<Term<'a>, ConfigError> {
         let (alone, batch_size) = {
             let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
             (!memory.suspects.is_empty(), memory.batch_size)
@@ -401,6 +417,7 @@ impl OutboxRelay {
             stop_timeout: self.settings.stop_timeout,
             poll: self.poll,
             drains: self.drains,
+            only: None,
         })
     }
 }

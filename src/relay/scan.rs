@@ -55,6 +55,8 @@ pub(crate) struct Scan {
     pub(crate) ours: Vec<i32>,
     /// Whether keys may have to wait.
     pub(crate) holds_keys: bool,
+    /// The rows that this term is for, where it is not for all.
+    pub(crate) only: Option<Vec<i64>>,
     pub(crate) at: Position,
     pub(crate) rate: Rate,
     /// Whether the term ends when the table has been read to its end.
@@ -66,6 +68,10 @@ pub(crate) struct Scan {
 impl Scan {
     /// Fetches once; `None` when there will be no more fetches. `woken` is when its reason came.
     pub(super) async fn fetch(&mut self, woken: Instant) -> Result<Option<Catch>> {
+        if let Some(rows) = self.only.take() {
+            self.fetch_only(rows).await?;
+            return Ok(None);
+        }
         if !self.tend().await? {
             return Ok(None);
         }
@@ -103,6 +109,33 @@ impl Scan {
             catch.complete = self.look_below().await? == 0;
         }
         Ok(catch)
+    }
+
+    /// Passes on the rows that this term is for, and ends it.
+    async fn fetch_only(&mut self, mut rows: Vec<i64>) -> Result<()> {
+        let known = self.known();
+        while let Some(room) = self.room().await? {
+            if rows.is_empty() {
+                self.shared.end(Ending::Checked);
+                break;
+            }
+            let ranges: Vec<(i64, i64)> = rows.iter().map(|id| (*id, *id)).collect();
+            let ask = Ask {
+                after: i64::MAX,
+                gaps: &ranges,
+                rows: room.rows.min(rows.len()),
+                bytes: room.bytes.min(MAX_BYTES),
+            };
+            let mut batch = self.reader.fetch(&ask).await?;
+            // None: what is left of them is gone.
+            let last = batch.heads().map(|row| row.id).max().unwrap_or(i64::MAX);
+            rows.retain(|id| *id > last);
+            batch.retain(|row| known.get(&row.id) != Some(&row.created_at));
+            if !self.hand_over(batch).await {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn fetch_into(&mut self, room: Room, woken: Instant) -> Result<Option<Catch>> {

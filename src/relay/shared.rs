@@ -32,6 +32,8 @@ pub(crate) enum Ending {
     Drained,
     /// Rows are to be sent again with other batches; what was in flight is settled.
     Rebatch,
+    /// The few rows that this term was for were sent; what was in flight is settled.
+    Checked,
     /// A row can never be taken, and the policy is to stop; what was in flight is settled.
     Poison {
         /// The row's id.
@@ -60,6 +62,7 @@ impl Ending {
                 | Self::Drained
                 | Self::Stopped
                 | Self::Rebatch
+                | Self::Checked
                 | Self::Poison { .. }
                 | Self::Session(_)
         )

@@ -51,6 +51,8 @@ pub(crate) struct Term<'a> {
     pub(crate) poll: Option<Duration>,
     /// End when the table has been read to its end.
     pub(crate) drains: bool,
+    /// Send these rows and no others.
+    pub(crate) only: Option<Vec<i64>>,
 }
 
 /// What a task gives back.
@@ -70,6 +72,14 @@ pub(crate) struct Outcome {
 }
 
 impl Term<'_> {
+    /// Limits it to a few rows, ascending.
+    pub(crate) fn only(self, rows: Vec<i64>) -> Self {
+        Self {
+            only: Some(rows),
+            ..self
+        }
+    }
+
     /// Runs the term to its end.
     pub(crate) async fn run(self, sessions: Sessions) -> Outcome {
         let limits = Limits {
@@ -155,6 +165,7 @@ impl Term<'_> {
             batches: to_publisher,
             oid: self.table.oid,
             ours,
+            only: self.only,
             holds_keys: refusals.policies.hold_keys(),
             at: Position::start(known_up_to, Instant::now() + jittered(sweep)),
             drains: self.drains,

@@ -10,6 +10,7 @@ mod check;
 mod check_kafka;
 mod check_server;
 mod commands;
+mod crash;
 mod dead;
 mod delivery;
 mod drain;

@@ -70,6 +70,15 @@ fn the_roles_are_enough_and_each_right_of_the_relay_is_needed() {
         &["permission denied for table dead"],
     );
 
+    // Without it the relay goes on all the same, and says what it cannot do.
+    world.sql(&format!("REVOKE INSERT ON doorbell.starts FROM {relay}"));
+    let running = Relay::leading(&world, &["--database-url", &database]);
+    running.await_log("starts cannot be counted");
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('t', 'x')");
+    world.await_empty();
+    assert!(running.stop().success());
+    world.sql(&format!("GRANT INSERT ON doorbell.starts TO {relay}"));
+
     let url = as_role(&world, &operator);
     let dead = |world: &World, command: &[&str]| {
         let output = world.doorbell(&[&["dead", "--database-url", &url], command].concat());

@@ -19,6 +19,27 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts a relay whose route is the world's topic, with the sweep off (an hour); returns at once.
     pub(crate) fn spawn(world: &World, flags: &[&str]) -> Self {
+        Self::of(&mut Self::command(world, flags))
+    }
+
+    /// The same in a process that may have no more than so much address space: what needs more ends it.
+    pub(crate) fn spawn_within(world: &World, flags: &[&str], kib: u64) -> Self {
+        let whole = Self::command(world, flags);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"ulimit -v "$0" && exec "$@""#, &kib.to_string()])
+            .arg(whole.get_program())
+            .args(whole.get_args());
+        for (name, value) in whole.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Self::of(&mut command)
+    }
+
+    fn command(world: &World, flags: &[&str]) -> Command {
         let route = world.topic.replace("outbox", "{table}");
         let mut arguments = vec!["run"];
         let has = |flag: &str| flags.contains(&flag);
@@ -31,7 +52,7 @@ impl Relay {
             }
         }
         arguments.extend(flags);
-        Self::of(&mut doorbell(world, &arguments))
+        doorbell(world, &arguments)
     }
 
     /// Starts a relay by a command of the test's own.
@@ -122,6 +143,20 @@ impl Relay {
         self.wait();
     }
 
+    /// Waits until the process ends, or a line of its log has the text; whether it ended.
+    #[track_caller]
+    pub(crate) fn ends_or_says(&mut self, text: &str) -> bool {
+        eventually(text, || {
+            let says = self.count_log(text) > 0;
+            let ended = self.child.try_wait().expect("the relay is a child");
+            match (ended.is_some(), says) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            }
+        })
+    }
+
     /// Waits for the end of the process and of its log.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let status = eventually("the relay ends", || {
@@ -135,11 +170,16 @@ impl Relay {
 
     /// Peak resident memory so far, in MiB.
     pub(crate) fn peak_memory(&self) -> u64 {
+        self.kib("VmHWM:") / 1024
+    }
+
+    /// A number of `/proc/PID/status`.
+    pub(crate) fn kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("the relay runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let line = status.lines().find(|line| line.starts_with(name));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        kib.expect("VmHWM in kB") / 1024
+        kib.expect("a number in kB")
     }
 }
 
