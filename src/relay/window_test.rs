@@ -149,3 +149,57 @@ fn rows_that_never_reached_the_producer_are_as_if_never_fetched() {
     assert_eq!(window.unacknowledged(), 1);
     assert_eq!(window.known().len(), 1);
 }
+
+fn at(window: &mut Window, run: u64) {
+    let unix = 1_000_000 + i64::try_from(run).expect("small");
+    window.tick(Moment { run, unix });
+}
+
+#[test]
+fn what_waits_is_told_with_its_age_and_each_stage_is_timed() {
+    let mut window = Window::new(LIMITS);
+    at(&mut window, 100);
+    assert_eq!(window.standing().unacknowledged_for, None);
+    let first = window.admit(row(1), 7);
+    at(&mut window, 150);
+    let second = window.admit(row(2), 5);
+    at(&mut window, 400);
+    let standing = window.standing();
+    assert_eq!(
+        (standing.rows, standing.unacknowledged, standing.bytes),
+        (2, 2, 12)
+    );
+    assert_eq!(standing.oldest, Some(10));
+    // Since the first came onto the wire: none has come back since.
+    assert_eq!(standing.unacknowledged_for, Some(300));
+    assert_eq!(standing.undeleted_for, None);
+
+    window.acknowledge(second);
+    at(&mut window, 600);
+    let standing = window.standing();
+    assert_eq!(standing.unacknowledged_for, Some(200));
+    assert_eq!(standing.undeleted_for, Some(200));
+    // A row that is given up is no proof that Kafka takes any.
+    let third = window.admit(row(3), 1);
+    window.give_up(third);
+    assert_eq!(window.standing().unacknowledged_for, Some(200));
+    window.give_up(first);
+    let taken = window.take(true);
+    window.deleted(taken.into_iter().map(|(ticket, _)| ticket));
+    let standing = window.standing();
+    assert_eq!(
+        (standing.unacknowledged_for, standing.undeleted_for),
+        (None, None)
+    );
+    assert_eq!(standing.oldest, None);
+
+    let (mut acknowledge, mut delete, mut total) = <(Tally, Tally, Tally)>::default();
+    acknowledge.add(250, 1);
+    delete.add(200, 1);
+    total.add(1_000_400 - 20, 1);
+    let times = window.take_times();
+    assert_eq!(times.acknowledge, acknowledge);
+    assert_eq!(times.delete, delete);
+    assert_eq!(times.total, total);
+    assert!(window.take_times().total.is_empty());
+}

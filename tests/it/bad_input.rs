@@ -1,6 +1,6 @@
 //! What is said about bad input, and what is never said.
 
-use crate::support::{Consumer, Relay, World, create_topic, refused};
+use crate::support::{Consumer, Relay, World, create_topic, get, refused};
 
 #[test]
 fn what_is_wrong_with_the_database_is_said_in_one_line() {
@@ -140,16 +140,21 @@ fn faults_of_a_file_are_all_said_and_a_secret_never_is() {
 }
 
 #[test]
-fn a_password_in_the_url_is_in_no_log_and_no_error() {
+fn a_password_in_the_url_is_in_no_log_no_page_and_no_error() {
     let world = World::new("secret");
     create_topic(&world, &world.topic, 1, &[]);
     let secret = "pl4nted-s3cret";
     let url = world
         .database_url
         .replace("postgres@", &format!("postgres:{secret}@"));
-    let relay = Relay::leading(&world, &["--database-url", &url]);
+    let relay = Relay::leading(&world, &["--database-url", &url, "--listen", "127.0.0.1:0"]);
     world.doorbell(&["emit", "--type", "t", "x"]);
     Consumer::new(&world, &world.topic).await_records(1);
+    for path in ["/metrics", "/readyz", "/status.json"] {
+        let answer = get(&relay, path);
+        assert_eq!(answer.code, 200, "{answer:?}");
+        assert!(!answer.body.contains(secret), "{answer:?}");
+    }
     assert_eq!(relay.count_log(secret), 0);
     let away = url.replace(
         world.database_url.rsplit_once('@').expect("a host").1,

@@ -126,3 +126,35 @@ fn about(encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         .encode_family(&version)?
         .encode_gauge(&1_i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Outbox, TableName};
+    use crate::relay::{Readiness, Vitals};
+
+    #[test]
+    fn a_name_with_quotes_is_escaped_and_each_family_is_described_once() {
+        let table = TableName {
+            schema: Some("app".into()),
+            name: "a \"b\"\\".into(),
+        };
+        let other = Outbox {
+            table,
+            ..Outbox::default()
+        };
+        let judged = |outbox: &Outbox| {
+            let relay = Vitals::new(outbox).snapshot();
+            let readiness = Readiness::of(&relay, std::time::Duration::from_secs(1));
+            Judged { relay, readiness }
+        };
+        let text = open_metrics(vec![judged(&Outbox::default()), judged(&other)]);
+        let text = text.expect("text");
+        let ready = |name: &str| format!("doorbell_ready{{outbox=\"{name}\"}} 0.0\n");
+        assert!(text.contains(&ready("outbox")), "{text}");
+        assert!(text.contains(&ready(r#"app.\"a \"\"b\"\"\\\""#)), "{text}");
+        assert_eq!(text.matches("# TYPE doorbell_ready gauge").count(), 1);
+        // What nobody can know yet is not there.
+        assert!(!text.contains("doorbell_backlog_rows{"));
+    }
+}

@@ -201,7 +201,8 @@ pub struct Vitals {
 }
 
 impl Vitals {
-    pub(crate) fn new(outbox: &crate::config::Outbox) -> Self {
+    /// Of a relay that has not begun.
+    pub fn new(outbox: &crate::config::Outbox) -> Self {
         let state = State {
             role: Role::Starting,
             since: Instant::now(),

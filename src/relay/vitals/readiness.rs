@@ -122,3 +122,116 @@ fn time(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds.max(0.0).trunc()).unwrap_or(Duration::MAX);
     humantime::format_duration(whole).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Backlog, InFlight, Vitals};
+    use super::*;
+    use crate::config::Outbox;
+
+    /// A leader at rest.
+    fn leader() -> Snapshot {
+        let vitals = Vitals::new(&Outbox::default());
+        vitals.became(Role::Leading, "leading");
+        let mut relay = vitals.snapshot();
+        relay.in_flight = Some(InFlight {
+            rows: 0,
+            unacknowledged: 0,
+            bytes: 0,
+            unacknowledged_seconds: None,
+            undeleted_seconds: None,
+        });
+        relay.look_seconds = Some(1.0);
+        relay
+    }
+
+    fn judge(relay: &Snapshot) -> (bool, String) {
+        let readiness = Readiness::of(relay, Duration::from_secs(60));
+        (readiness.ready, readiness.words.join("; "))
+    }
+
+    #[track_caller]
+    fn assert_unready(relay: &Snapshot, words: &str) {
+        let (ready, said) = judge(relay);
+        assert!(!ready && said.contains(words), "{words:?} in {said:?}");
+    }
+
+    #[test]
+    fn rows_that_do_not_move_are_stuck_from_the_bound_on() {
+        let mut relay = leader();
+        assert_eq!(judge(&relay), (true, "leading for 0s".into()));
+        let flight = |unacknowledged, unacknowledged_seconds, undeleted_seconds| InFlight {
+            rows: 3,
+            unacknowledged,
+            bytes: 0,
+            unacknowledged_seconds,
+            undeleted_seconds,
+        };
+        relay.in_flight = Some(flight(3, Some(59.9), None));
+        assert!(judge(&relay).0);
+        relay.in_flight = Some(flight(3, Some(60.0), None));
+        assert_unready(
+            &relay,
+            "stuck: 3 rows wait for Kafka, and none was acknowledged for 1m",
+        );
+        relay.in_flight = Some(flight(1, Some(1.0), Some(75.5)));
+        assert_unready(
+            &relay,
+            "stuck: 2 rows that Kafka has wait to be deleted, and none was for 1m 15s",
+        );
+    }
+
+    #[test]
+    fn a_look_is_due_with_the_sweep_or_at_once_where_rows_are_known_to_wait() {
+        let mut relay = leader();
+        relay.look_seconds = Some(131.0);
+        assert!(
+            judge(&relay).0,
+            "the sweep is 60 s, and a tenth more or less"
+        );
+        relay.look_seconds = Some(133.0);
+        assert_unready(&relay, "no look into the table has ended for 2m 13s");
+        relay.look_seconds = Some(61.0);
+        relay.backlog = Some(Backlog {
+            rows: 5,
+            is_more: false,
+            oldest_seconds: None,
+            refused: 5,
+        });
+        assert!(judge(&relay).0, "refused rows are not looked for");
+        relay.backlog = relay.backlog.map(|it| Backlog { rows: 6, ..it });
+        assert_unready(&relay, "no look into the table has ended for 1m 1s");
+    }
+
+    #[test]
+    fn troubles_that_stop_rows_are_reasons_and_others_are_warnings() {
+        let vitals = Vitals::new(&Outbox::default());
+        assert_unready(&vitals.snapshot(), "starting");
+        vitals.suffers(Ailment::Start, "the role may not SELECT");
+        vitals.suffers(Ailment::Trigger, "no trigger");
+        let readiness = Readiness::of(&vitals.snapshot(), Duration::from_secs(60));
+        assert_eq!(readiness.words, ["the role may not SELECT (for 0s)"]);
+        assert_eq!(readiness.warnings, ["no trigger (for 0s)"]);
+        vitals.became(Role::Standby, "standby");
+        assert!(
+            judge(&vitals.snapshot()).0,
+            "what kept it from that is over"
+        );
+        // A standby has no producer: what the last one met says nothing.
+        vitals.kafka.is_away("refused");
+        assert!(judge(&vitals.snapshot()).0);
+        vitals.became(Role::Leading, "leading");
+        assert_unready(
+            &vitals.snapshot(),
+            "Kafka cannot be reached (for 0s): refused",
+        );
+        vitals.became(Role::Paused, "paused");
+        vitals.suffers(Ailment::Pause, "paused by ann");
+        assert_unready(&vitals.snapshot(), "paused by ann");
+        vitals.kafka.is_there();
+        vitals.became(Role::Leading, "resumed");
+        let relay = vitals.snapshot();
+        assert!(judge(&relay).0);
+        assert_eq!(relay.takeovers, 1, "a pause is no change of leaders");
+    }
+}

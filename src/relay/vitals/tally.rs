@@ -31,12 +31,19 @@ const BUCKETS: usize = BOUNDS.len() + 1;
 pub(crate) struct Tally {
     counts: [u64; BUCKETS],
     micros: u64,
+    last: usize,
 }
 
 impl Tally {
     /// So many took so long.
     pub(crate) fn add(&mut self, micros: u64, times: u64) {
-        self.counts[BOUNDS.partition_point(|bound| *bound < micros)] += times;
+        // Rows come in bunches that took about as long: mostly it is the bucket of the one before.
+        let is_above = |bucket: usize| bucket == 0 || BOUNDS[bucket - 1] < micros;
+        let is_within = |bucket: usize| BOUNDS.get(bucket).is_none_or(|bound| micros <= *bound);
+        if !(is_above(self.last) && is_within(self.last)) {
+            self.last = BOUNDS.partition_point(|bound| *bound < micros);
+        }
+        self.counts[self.last] += times;
         self.micros = self.micros.saturating_add(micros.saturating_mul(times));
     }
 
