@@ -31,15 +31,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Waits until the probe gives something; fails with what was awaited.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, &mut probe).unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// Waits until the probe gives something, or for so long.
+pub(crate) fn within<T>(patience: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
         if let Some(found) = probe() {
-            return found;
+            return Some(found);
         }
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "not within {PATIENCE:?}: {what}"
-        );
+        if begun.elapsed() > patience {
+            return None;
+        }
         // The interval of a poll, not a wait for luck: the loop ends by the probe.
         std::thread::sleep(Duration::from_millis(2));
     }

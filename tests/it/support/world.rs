@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
-use super::{Services, eventually};
+use super::{PATIENCE, Services, eventually, within};
 
 /// A database, a prefix for topics, and a session.
 pub(crate) struct World {
@@ -207,6 +207,22 @@ impl World {
         self.session = Some(session);
     }
 
+    /// Relays have ended when a world does: no session of theirs may be left, and so no lock. A server that the test has ended keeps none.
+    fn await_nothing_left(&mut self) {
+        const LEFT: &str = "SELECT string_agg(format('%s (%s)', application_name, state), ', ') FROM pg_stat_activity \
+            WHERE datname = current_database() AND application_name LIKE 'doorbell %'";
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
+        let mut left: Option<String> = None;
+        let ended = within(PATIENCE, || {
+            let row = self.runtime.block_on(session.fetch_one(LEFT));
+            left = row.ok().and_then(|row| row.get(0));
+            left.is_none().then_some(())
+        });
+        assert!(ended.is_some(), "sessions were left: {left:?}");
+    }
+
     /// Runs a future of the test.
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
@@ -215,10 +231,11 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.session = None;
         if std::thread::panicking() {
             return; // what is left helps to see what happened
         }
+        self.await_nothing_left();
+        self.session = None;
         let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let options: PgConnectOptions = self.services.database_url.parse().expect("a URL");
         self.runtime.block_on(async {
