@@ -13,6 +13,7 @@ use super::layers::{Given, Layer, OutboxLayer};
 use super::secret::Secret;
 
 const SECTIONS: &[&str] = &["database", "kafka", "relay", "http", "outbox"];
+const RELAY_KEYS: &[&str] = &["stop_timeout", "leader_timeout"];
 const OUTBOX_KEYS: &[&str] = &[
     "table",
     "topic",
@@ -144,7 +145,8 @@ impl Reader<'_> {
         for entry in self.section(section, "[relay]") {
             match entry.key {
                 "stop_timeout" => layer.stop_timeout = self.text(&entry),
-                _ => self.unknown(&entry, "in [relay]", &["stop_timeout"]),
+                "leader_timeout" => layer.leader_timeout = self.text(&entry),
+                _ => self.unknown(&entry, "in [relay]", RELAY_KEYS),
             }
         }
     }

@@ -58,6 +58,10 @@ pub struct GlobalFlags {
     /// Wait this long for events in flight when stopping [default: 30s]
     #[arg(long, global = true, value_name = "DURATION")]
     pub stop_timeout: Option<String>,
+
+    /// Take a leader that says nothing for this long for frozen, end its sessions, and take over [default: 2m]
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub leader_timeout: Option<String>,
 }
 
 /// Flags of one outbox: the keys of `[[outbox]]`, for a configuration that has no more than one.
@@ -216,6 +220,11 @@ mod tests {
         assert_eq!(defaults_of("--listen"), defaults::LISTEN);
         let stuck = values::duration(&defaults_of("--stuck-after"), defaults::STUCK_AFTER_BOUNDS);
         assert_eq!(stuck, Ok(defaults::STUCK_AFTER));
+        let leader = values::duration(
+            &defaults_of("--leader-timeout"),
+            defaults::LEADER_TIMEOUT_BOUNDS,
+        );
+        assert_eq!(leader, Ok(defaults::LEADER_TIMEOUT));
         assert_eq!(
             defaults_of("--topic"),
             super::super::Route::default().to_string()

@@ -82,14 +82,17 @@ impl InForce {
             kafka_brokers,
             token_file,
             stop_timeout,
+            leader_timeout,
             listen,
             stuck_after,
             properties,
             outboxes,
             torn: _,
         } = layer;
-        let stop = humantime::format_duration(defaults::STOP_TIMEOUT).to_string();
-        let stuck = humantime::format_duration(defaults::STUCK_AFTER).to_string();
+        let usual = |duration| Some(humantime::format_duration(duration).to_string());
+        let stop = usual(defaults::STOP_TIMEOUT);
+        let leader = usual(defaults::LEADER_TIMEOUT);
+        let stuck = usual(defaults::STUCK_AFTER);
         let properties = properties.iter().map(|(name, given)| {
             let shown = match &given.value {
                 Secret::File(path) => Shown::File(path.clone()),
@@ -112,13 +115,16 @@ impl InForce {
             Section::new("[kafka.properties]", properties.collect()),
             Section::new(
                 "[relay]",
-                vec![text("stop_timeout", stop_timeout.as_ref(), Some(stop))],
+                vec![
+                    text("stop_timeout", stop_timeout.as_ref(), stop),
+                    text("leader_timeout", leader_timeout.as_ref(), leader),
+                ],
             ),
             Section::new(
                 "[http]",
                 vec![
                     text("listen", listen.as_ref(), Some(defaults::LISTEN.into())),
-                    text("stuck_after", stuck_after.as_ref(), Some(stuck)),
+                    text("stuck_after", stuck_after.as_ref(), stuck),
                 ],
             ),
         ];

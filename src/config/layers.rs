@@ -39,6 +39,7 @@ pub(super) struct Layer {
     pub(super) stop_timeout: Option<Given>,
     pub(super) listen: Option<Given>,
     pub(super) stuck_after: Option<Given>,
+    pub(super) leader_timeout: Option<Given>,
     pub(super) properties: BTreeMap<String, Given<Secret>>,
     pub(super) outboxes: Vec<OutboxLayer>,
     /// A file that could not be read to the end: what is missing may only be hidden.
@@ -197,6 +198,11 @@ impl Layer {
             &mut self.stop_timeout,
             flags.stop_timeout,
             Origin::Flag("--stop-timeout"),
+        );
+        lay(
+            &mut self.leader_timeout,
+            flags.leader_timeout,
+            Origin::Flag("--leader-timeout"),
         );
     }
 

@@ -41,6 +41,12 @@ pub mod defaults {
     /// Below a second every pause of a broker would be an alarm.
     pub const STUCK_AFTER_BOUNDS: RangeInclusive<Duration> =
         Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    /// How long a leader may be silent before a standby ends its sessions: long enough that its four sessions need to say a word twice a minute at most,
+    /// and that a machine which is only slow is never taken for a frozen one.
+    pub const LEADER_TIMEOUT: Duration = Duration::from_secs(120);
+    /// Below two seconds a busy machine would depose leaders that live.
+    pub const LEADER_TIMEOUT_BOUNDS: RangeInclusive<Duration> =
+        Duration::from_secs(2)..=Duration::from_secs(24 * 3600);
 }
 
 /// Everything that is configured.
@@ -54,6 +60,8 @@ pub struct Settings {
     pub outboxes: Vec<Outbox>,
     /// How long a stop waits for what is in flight.
     pub stop_timeout: Duration,
+    /// How long a leader may be silent before a standby takes it for frozen. The same for all relays of an outbox: by it each leader says how often it speaks.
+    pub leader_timeout: Duration,
     /// Where questions are answered.
     pub http: Http,
 }

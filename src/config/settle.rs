@@ -42,6 +42,9 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
         faults,
         |text| values::duration(&text, defaults::STUCK_AFTER_BOUNDS),
     );
+    let leader_timeout = take(layer.leader_timeout, "the leader timeout", faults, |text| {
+        values::duration(&text, defaults::LEADER_TIMEOUT_BOUNDS)
+    });
     let properties = properties(layer.properties, faults);
     let token_file = token_file(layer.token_file, layer.torn, &properties, faults);
     let outboxes = outboxes(layer.outboxes, faults);
@@ -58,6 +61,7 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
             listen: listen.unwrap_or(Listen::Default),
             stuck_after: stuck_after.unwrap_or(defaults::STUCK_AFTER),
         },
+        leader_timeout: leader_timeout.unwrap_or(defaults::LEADER_TIMEOUT),
     })
 }
 

@@ -1,13 +1,10 @@
 //! The lock that makes one relay the leader of an outbox, and the deletes, which run on the session that holds it: a deposed leader
 //! cannot delete.
 
-use std::time::Duration;
-
 use sqlx::Row;
 
 use super::dead::{self, Convict, Parked};
 use super::error::{Error, Result};
-use super::holders::{Holder, leader_holders};
 use super::session::Session;
 use super::starts::{self, Starts};
 use super::table::Table;
@@ -16,74 +13,10 @@ use crate::config::Route;
 /// The class of the leader's advisory lock: the bytes of "door". The second half of the key is the table's oid, wrapped to 32 bits.
 pub(super) const LEADER_CLASS: i32 = 0x646f_6f72;
 
-/// How long a standby waits for the lock at once. While it waits it pins xmin, so not for ever.
-const STANDBY_WAIT: Duration = Duration::from_secs(30);
-
 /// How long a delete waits for a user's lock on a row. Well under PostgreSQL's `deadlock_timeout` (1 s): a deadlock with a user is
 /// resolved by our giving up, never by the user's transaction being chosen as the victim.
 const LEADER_SETTINGS: &str = "SET lock_timeout = '50ms'; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
     SET enable_mergejoin = off; SET jit = off; SET synchronous_commit = off";
-
-/// A session that asks for the lock.
-pub struct Candidate {
-    session: Session,
-}
-
-impl Candidate {
-    /// Takes a session over.
-    pub async fn new(mut session: Session) -> Result<Self> {
-        session.settle_in().await?;
-        Ok(Self { session })
-    }
-
-    /// Takes the lock if it is free.
-    pub async fn try_lead(&mut self, table: &Table) -> Result<bool> {
-        let row = self
-            .session
-            .one("SELECT pg_catalog.pg_try_advisory_lock($1, $2)", |q| {
-                q.bind(LEADER_CLASS).bind(table.oid as i32)
-            })
-            .await?;
-        Ok(row.try_get(0)?)
-    }
-
-    /// Waits for the lock for a bounded time; `false`: not yet.
-    pub async fn wait(&mut self, table: &Table) -> Result<bool> {
-        let (class, key) = (LEADER_CLASS, table.oid as i32);
-        let seconds = STANDBY_WAIT.as_secs().to_string();
-        let row = self
-            .session
-            .one_within(
-                STANDBY_WAIT * 2,
-                "SELECT doorbell.lock_within($1, $2, ($3 || ' s')::interval)",
-                |q| q.bind(class).bind(key).bind(seconds),
-            )
-            .await?;
-        Ok(row.try_get(0)?)
-    }
-
-    /// Who holds the lock, if it is somebody else than a relay: any role that may connect may take it.
-    pub async fn stranger(&mut self, table: &Table) -> Result<Option<Holder>> {
-        let (holder, _) = leader_holders(&mut self.session, table).await?;
-        Ok(holder.filter(|holder| !holder.is_doorbell))
-    }
-
-    /// Becomes the leader. Only for whoever was granted the lock.
-    pub async fn lead(mut self, table: &Table, route: &Route) -> Result<Leader> {
-        self.session.batch(LEADER_SETTINGS).await?;
-        Ok(Leader {
-            session: self.session,
-            statements: Statements::of(table),
-            parking: dead::Parking::of(table, route),
-            starts: starts::Statements::of(table),
-        })
-    }
-
-    /// The server's process for this session.
-    pub fn pid(&self) -> i32 {
-        self.session.pid()
-    }
-}
 
 /// The session that holds the lock.
 pub struct Leader {
@@ -159,6 +92,17 @@ pub struct Deleted {
 }
 
 impl Leader {
+    /// Only for a session that was granted the lock.
+    pub(super) async fn new(mut session: Session, table: &Table, route: &Route) -> Result<Self> {
+        session.batch(LEADER_SETTINGS).await?;
+        Ok(Self {
+            session,
+            statements: Statements::of(table),
+            parking: dead::Parking::of(table, route),
+            starts: starts::Statements::of(table),
+        })
+    }
+
     /// Deletes rows; `sent` gets sorted. Rows that a user has locked are left out, all others go. `waits`: the commit waits for the disk,
     /// as those of the writers do.
     pub async fn delete(

@@ -10,7 +10,7 @@ use super::doze::{Action, Doze, Event};
 use super::pace::Pace;
 use super::position::WIDE_INTERVAL;
 use super::scan::{Catch, Scan, at_time};
-use super::shared::{Ending, PING_INTERVAL, Shared};
+use super::shared::{Asked, Ending, Pings, Shared};
 use crate::postgres::{Key, Reader, Result};
 
 /// A relay that stays awake looks over the ids below its cursor this often: a writer that gives ids by hand is silent as well.
@@ -24,6 +24,7 @@ pub(crate) struct Fetcher {
     pub(crate) rings: watch::Receiver<u64>,
     pub(crate) sweep: Duration,
     pub(crate) pace: Pace,
+    pings: Pings,
     doze: Doze,
     next_ping: time::Instant,
     /// When the reason for the next fetch came.
@@ -36,6 +37,7 @@ impl Fetcher {
         rings: watch::Receiver<u64>,
         sweep: Duration,
         pace: Pace,
+        pings: Pings,
     ) -> Self {
         let (doze, _) = Doze::begin();
         Self {
@@ -43,8 +45,9 @@ impl Fetcher {
             rings,
             sweep,
             pace,
+            pings,
             doze,
-            next_ping: time::Instant::now() + PING_INTERVAL,
+            next_ping: pings.first(Asked::Key),
             woken: Instant::now(),
         }
     }
@@ -246,7 +249,7 @@ impl Fetcher {
                     return Ok(Some(if granted? { Event::Granted } else { Event::Refused }));
                 }
                 () = sleep_until(self.next_ping) => {
-                    self.next_ping = time::Instant::now() + PING_INTERVAL;
+                    self.next_ping = time::Instant::now() + self.pings.interval();
                     if let Hold::Key(key) = &mut hold {
                         key.ping().await?;
                     }

@@ -12,6 +12,7 @@ use super::error::RelayError;
 use super::observer::Observer;
 use super::run::OutboxRelay;
 use super::shared::Counters;
+use super::spread::Spread;
 use super::vitals::Vitals;
 use crate::config::Settings;
 
@@ -87,6 +88,7 @@ impl Relay {
     async fn relay(self, stop: CancellationToken, drains: bool) -> Result<(), RelayError> {
         let settings = Arc::new(self.settings);
         let start_by = self.start_timeout.map(|timeout| Instant::now() + timeout);
+        let spread = Arc::new(Spread::default());
         let mut relays = JoinSet::new();
         for (outbox, vitals) in settings.outboxes.iter().zip(self.vitals) {
             let span = info_span!("outbox", outbox = %outbox.table);
@@ -98,6 +100,7 @@ impl Relay {
                 start_by,
                 self.poll,
                 counters,
+                Arc::clone(&spread),
             );
             relays.spawn(relay.drains(drains).run().instrument(span));
         }

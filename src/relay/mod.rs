@@ -3,6 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `fleet` | many outboxes in one process |
+//! | `spread` | outboxes that several processes share |
+//! | `standby` | waits for the leader's lock, and watches the leader |
 //! | `run` | the life of one outbox's relay: connect, stand by, lead, start over |
 //! | `term` | one term of a leader: its three stages and how it ends |
 //! | `fetcher` | first stage: when to look into the table |
@@ -48,6 +50,8 @@ mod run;
 mod scan;
 mod settler;
 mod shared;
+mod spread;
+mod standby;
 mod term;
 mod vitals;
 mod window;

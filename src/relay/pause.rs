@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::error::RelayError;
 use super::fetcher::jittered;
-use super::shared::{Counters, PING_INTERVAL};
+use super::shared::{Counters, Pings};
 use super::term::Sessions;
 use super::vitals::{Ailment, Role};
 use crate::postgres::{Entry, Ring, Table};
@@ -21,10 +21,13 @@ pub(crate) async fn while_paused(
     sessions: &mut Sessions,
     table: &Table,
     sweep: Duration,
+    pings: Pings,
     stop: &CancellationToken,
     counters: &Counters,
 ) -> Result<bool, RelayError> {
     let mut told = false;
+    // A leader that is paused says a word now and then, too: its standbys listen for it.
+    let mut next_ping = Instant::now() + pings.interval();
     loop {
         let Entry { oid, pause, .. } = sessions.bell.entry(table).await?;
         if oid != Some(table.oid) {
@@ -56,7 +59,7 @@ pub(crate) async fn while_paused(
             sessions.key.release().await?;
         }
         let look = Instant::now() + jittered(sweep);
-        if !until_a_look(sessions, look, stop).await? {
+        if !until_a_look(sessions, look, pings, &mut next_ping, stop).await? {
             return Ok(true);
         }
     }
@@ -66,9 +69,10 @@ pub(crate) async fn while_paused(
 async fn until_a_look(
     sessions: &mut Sessions,
     look: Instant,
+    pings: Pings,
+    next_ping: &mut Instant,
     stop: &CancellationToken,
 ) -> Result<bool, RelayError> {
-    let mut next_ping = Instant::now() + PING_INTERVAL;
     loop {
         tokio::select! {
             biased;
@@ -79,8 +83,8 @@ async fn until_a_look(
                 return Ok(true);
             },
             () = sleep_until(look) => return Ok(true),
-            () = sleep_until(next_ping) => {
-                next_ping = Instant::now() + PING_INTERVAL;
+            () = sleep_until(*next_ping) => {
+                *next_ping = Instant::now() + pings.interval();
                 sessions.bell.ping().await?;
                 sessions.key.ping().await?;
                 sessions.reader.ping().await?;

@@ -10,7 +10,9 @@ use tracing::{info, warn};
 use super::backoff::Backoff;
 use super::error::RelayError;
 use super::pause::while_paused;
-use super::shared::{Counters, Ending, Memory};
+use super::shared::{Counters, Ending, Memory, Pings};
+use super::spread::{Lead, Spread};
+use super::standby::stand_by;
 use super::term::{Outcome, Sessions, Term};
 use super::vitals::{Ailment, Role};
 use crate::config::{Kafka, Outbox, Settings, check_topic};
@@ -34,6 +36,7 @@ pub(crate) struct OutboxRelay {
     drains: bool,
     is_drained: bool,
     pub(super) counters: Arc<Counters>,
+    spread: Arc<Spread>,
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) topics: Arc<tokio::sync::Mutex<Topics>>,
     /// Its start was counted.
@@ -48,6 +51,7 @@ pub(crate) struct OutboxRelay {
 struct Ready {
     table: Table,
     sessions: Sessions,
+    lead: Lead,
 }
 
 impl OutboxRelay {
@@ -58,6 +62,7 @@ impl OutboxRelay {
         start_by: Option<Instant>,
         poll: Option<Duration>,
         counters: Arc<Counters>,
+        spread: Arc<Spread>,
     ) -> Self {
         let batch_size = configured_batch_size(&settings.kafka);
         let topics = Topics::new(settings.kafka.clone());
@@ -70,6 +75,7 @@ impl OutboxRelay {
             drains: false,
             is_drained: false,
             counters,
+            spread,
             memory: Arc::new(Mutex::new(Memory {
                 batch_size,
                 ..Memory::default()
@@ -153,13 +159,15 @@ impl OutboxRelay {
         let Ready {
             table,
             mut sessions,
+            lead: _lead,
         } = ready;
         loop {
             if self.drains && sessions.bell.entry(&table).await?.pause.is_some() {
                 return Err(RelayError::Paused(table.quoted));
             }
-            let sweep = self.outbox.sweep;
-            if while_paused(&mut sessions, &table, sweep, &self.stop, &self.counters).await? {
+            let (sweep, pings) = (self.outbox.sweep, self.pings());
+            let (stop, counters) = (&self.stop, &self.counters);
+            if while_paused(&mut sessions, &table, sweep, pings, stop, counters).await? {
                 self.stopped();
                 return Ok(());
             }
@@ -244,33 +252,24 @@ impl OutboxRelay {
         let (mut reader, table, mut bell) = self.look_around(&server).await?;
         self.await_kafka(&table).await?;
         let mut candidate = Candidate::new(Session::open(&server, "leader").await?).await?;
-        if !candidate.try_lead(&table).await? {
-            if self.drains {
-                return Err(RelayError::Led(table.quoted));
+        let spread = Arc::clone(&self.spread);
+        let lead = match spread.try_lead(&mut candidate, &table).await? {
+            Some(lead) => lead,
+            None if self.drains => return Err(RelayError::Led(table.quoted)),
+            None => {
+                // A standby listens to nothing: notifications that nobody reads would pile up at the server.
+                drop((reader, bell));
+                self.begin(Role::Standby, "standby: another relay leads", &table);
+                let (timeout, counters) = (self.settings.leader_timeout, &self.counters);
+                let lead = stand_by(&mut candidate, &table, &spread, timeout, counters).await?;
+                let again = self.look_around(&server).await?;
+                if again.1.oid != table.oid {
+                    return Err(RelayError::TableChanged);
+                }
+                (reader, bell) = (again.0, again.2);
+                lead
             }
-            // A standby listens to nothing: notifications that nobody reads would pile up at the server.
-            drop((reader, bell));
-            self.begin(Role::Standby, "standby: another relay leads", &table);
-            if let Some(stranger) = candidate.stranger(&table).await? {
-                let words = format!(
-                    "the leader's lock is held by a session that is no relay: {:?}, server process {}",
-                    stranger.application,
-                    stranger.pid.map_or("unknown".into(), |pid| pid.to_string())
-                );
-                self.counters.suffers(Ailment::Stranger, &words);
-                warn!(
-                    application = stranger.application,
-                    pid = stranger.pid,
-                    "the leader's lock is held by a session that is no relay: nothing is delivered until it ends; ask `doorbell status`"
-                );
-            }
-            while !candidate.wait(&table).await? {}
-            let again = self.look_around(&server).await?;
-            if again.1.oid != table.oid {
-                return Err(RelayError::TableChanged);
-            }
-            (reader, bell) = (again.0, again.2);
-        }
+        };
         reader.settle_in().await?;
         let key = Key::new(Session::open(&server, "key").await?, &table).await?;
         let sessions = Sessions {
@@ -285,7 +284,11 @@ impl OutboxRelay {
         }
         self.begin(Role::Leading, "leading", &table);
         self.tell_of_trigger(&table);
-        Ok(Ready { table, sessions })
+        Ok(Ready {
+            table,
+            sessions,
+            lead,
+        })
     }
 
     /// A trigger that does not wake the relay as it should costs time or writers, not rows.
@@ -375,6 +378,10 @@ impl OutboxRelay {
         self.told = None;
     }
 
+    fn pings(&self) -> Pings {
+        Pings::within(self.settings.leader_timeout)
+    }
+
     fn producer(
         &self,
         table: &Table,
@@ -418,6 +425,7 @@ impl OutboxRelay {
             poll: self.poll,
             drains: self.drains,
             only: None,
+            pings: self.pings(),
         })
     }
 }

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::observer::Step;
 use super::parking::Parking;
 use super::refusal::Refusals;
-use super::shared::{Counters, Ending, Memory, PING_INTERVAL, Shared};
+use super::shared::{Asked, Counters, Ending, Memory, Pings, Shared};
 use super::vitals::Ailment;
 use super::window::Ticket;
 use crate::kafka::{Delivered, Verdict, decide, told};
@@ -36,6 +36,7 @@ pub(crate) struct Settler {
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) parking: Parking,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) pings: Pings,
     /// No further row will be handed to the producer.
     pub(crate) sent_all: CancellationToken,
     /// Whether consecutive ids may be deleted as a range: no two rows have the same id.
@@ -65,7 +66,7 @@ impl Settler {
             next_full: now,
             next_commit: now,
             retry_locked: None,
-            next_ping: now + PING_INTERVAL,
+            next_ping: self.pings.first(Asked::Leader),
             left: Vec::new(),
             failing: false,
         };
@@ -141,7 +142,7 @@ impl Settler {
         self.counters.timed(times);
         if now >= agenda.next_ping {
             self.leader.ping().await?;
-            agenda.next_ping = Instant::now() + PING_INTERVAL;
+            agenda.next_ping = Instant::now() + self.pings.interval();
         }
         Ok(())
     }

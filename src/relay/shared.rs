@@ -19,7 +19,36 @@ use crate::postgres::{Convict, Error, Sent};
 
 /// Each session that only listens or holds a lock is asked this often whether it is still there: the bound on how long the relay can be deaf without
 /// knowing it.
-pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// When the sessions that only listen or hold a lock are asked whether they are still there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pings(Duration);
+
+/// The sessions that are asked. They take turns, so that a server that vanished is noticed by one of them in a third of the time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked {
+    Bell = 1,
+    Key = 2,
+    Leader = 3,
+}
+
+impl Pings {
+    /// Often enough that a standby hears of a leader that lives twice before it takes it for frozen.
+    pub(crate) fn within(leader_timeout: Duration) -> Self {
+        Self(PING_INTERVAL.min(leader_timeout / 2))
+    }
+
+    /// The time between two of a session.
+    pub(crate) fn interval(self) -> Duration {
+        self.0
+    }
+
+    /// The first of a session after a term has begun.
+    pub(crate) fn first(self, asked: Asked) -> tokio::time::Instant {
+        tokio::time::Instant::now() + self.0 / 3 * asked as u32
+    }
+}
 
 /// Why a term is over.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, info, warn};
 
@@ -18,7 +18,7 @@ use super::rate::Rate;
 use super::refusal::{Policies, Refusals};
 use super::scan::Scan;
 use super::settler::Settler;
-use super::shared::{Counters, Ending, Memory, PING_INTERVAL, Shared};
+use super::shared::{Asked, Counters, Ending, Memory, Pings, Shared};
 use super::window::{Limits, Window};
 use crate::config::Outbox;
 use crate::kafka::{Producer, Reports, Topics};
@@ -53,6 +53,7 @@ pub(crate) struct Term<'a> {
     pub(crate) drains: bool,
     /// Send these rows and no others.
     pub(crate) only: Option<Vec<i64>>,
+    pub(crate) pings: Pings,
 }
 
 /// What a task gives back.
@@ -173,7 +174,7 @@ impl Term<'_> {
             stirred: true,
         };
         let pace = Pace::new(self.poll, std::time::Instant::now());
-        let fetcher = Fetcher::new(scan, rings, sweep, pace);
+        let fetcher = Fetcher::new(scan, rings, sweep, pace, self.pings);
         let publisher = Publisher {
             producer: self.producer,
             topics: self.topics,
@@ -190,13 +191,21 @@ impl Term<'_> {
             parking: Parking::new(Arc::clone(&refusals)),
             refusals,
             counters: self.counters,
+            pings: self.pings,
             sent_all: sent_all.clone(),
             consecutive: self.table.id_is_unique,
             alone: self.alone,
         };
         let mut tasks = JoinSet::new();
         let span = Span::current();
-        let hearing = listen(bell, self.table.clone(), ring, Arc::clone(shared), counters);
+        let hearing = listen(
+            bell,
+            self.table.clone(),
+            ring,
+            self.pings,
+            Arc::clone(shared),
+            counters,
+        );
         tasks.spawn(hearing.instrument(span.clone()));
         tasks.spawn(
             async move {
@@ -249,15 +258,20 @@ async fn listen(
     mut bell: Bell,
     table: Table,
     ring: watch::Sender<u64>,
+    pings: Pings,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
 ) -> Done {
+    let mut next_ping = pings.first(Asked::Bell);
     loop {
         let heard = tokio::select! {
             () = shared.halt.cancelled() => return Done::Bell(bell),
             heard = bell.rung() => heard,
-            () = sleep(PING_INTERVAL) => match bell.ping().await {
-                Ok(()) => continue,
+            () = sleep_until(next_ping) => match bell.ping().await {
+                Ok(()) => {
+                    next_ping = Instant::now() + pings.interval();
+                    continue;
+                }
                 Err(error) => Err(error),
             },
         };

@@ -34,6 +34,8 @@ mod stress;
 mod strict_order;
 mod stuck;
 mod surroundings;
+mod takeover;
 mod terminal;
+mod vanished;
 mod verify;
 mod wakeup;

@@ -107,11 +107,15 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
         ),
         (
             "[relay]\nstop = '1s'",
-            "2: unknown key `stop` in [relay]; known are stop_timeout",
+            "2: unknown key `stop` in [relay]; known are stop_timeout, leader_timeout",
         ),
         (
             "[relay]\nstop_timeout = '25h'",
             "2: the stop timeout must be from 0s to 1day",
+        ),
+        (
+            "[relay]\nleader_timeout = '1s'",
+            "2: the leader timeout must be from 2s to 1day",
         ),
         (
             "[http]\nlisten = 8686",

@@ -18,6 +18,7 @@ fn a_whole_file_gives_the_settings() {
         stuck_after: Duration::from_secs(120),
     };
     assert_eq!(settings.http, http);
+    assert_eq!(settings.leader_timeout, Duration::from_secs(90));
     let properties: Vec<_> = settings
         .kafka
         .properties
@@ -78,6 +79,7 @@ fn without_a_file_the_defaults_hold() {
     assert_eq!(settings.outboxes, [Outbox::default()]);
     assert_eq!(settings.stop_timeout, defaults::STOP_TIMEOUT);
     assert_eq!(settings.http, Http::default());
+    assert_eq!(settings.leader_timeout, defaults::LEADER_TIMEOUT);
     assert!(settings.kafka.properties.is_empty());
     assert_eq!(
         load("outbox = []", ENOUGH)
@@ -143,6 +145,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
             database_url: Some("postgres://flag/db".into()),
             kafka_brokers: Some("flag:1".into()),
             stop_timeout: Some("2s".into()),
+            leader_timeout: Some("3s".into()),
             config: None,
         },
         outbox: OutboxFlags {

@@ -24,6 +24,7 @@ linger.ms = 0x1_0
 "socket.keepalive.enable" = true
 [relay]
 stop_timeout = "5s"
+leader_timeout = "90s"
 [http]
 listen = "[::1]:0"
 stuck_after = "2m"

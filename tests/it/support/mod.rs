@@ -1,5 +1,6 @@
 //! What the tests stand on: services, a world for each test, the relay as a process, a consumer.
 
+mod cable;
 mod certificates;
 mod checkup;
 mod http;
@@ -11,6 +12,7 @@ mod relay;
 mod services;
 mod world;
 
+pub(crate) use cable::Cable;
 pub(crate) use certificates::{Authority, Identity};
 pub(crate) use checkup::Checkup;
 pub(crate) use http::{Answer, ask, ask_at, get};

@@ -131,6 +131,16 @@ impl Relay {
         kill_process(pid, signal).expect("the relay can be signalled");
     }
 
+    /// SIGSTOP: the process stands still, and its kernel goes on answering for it.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// SIGTERM, and how it ended.
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
