@@ -61,11 +61,11 @@ COMMENT ON COLUMN doorbell.dead.retried_at IS 'when it was sent back: its conten
 -- A row that ends the relay's process is found by counting starts that get no further, and by writing down what is sent next once there are several.
 CREATE TABLE IF NOT EXISTS doorbell.starts (
     outbox    text PRIMARY KEY REFERENCES doorbell.outbox (name) ON UPDATE CASCADE ON DELETE CASCADE,
-    starts    integer NOT NULL,
+    starts    bigint NOT NULL,
     first_row bigint,
     rows      bigint[],
     last_rows bigint[],
-    deaths    integer NOT NULL DEFAULT 0
+    deaths    bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE doorbell.starts IS 'Starts of the relay since it last got on or ended as it should';
 COMMENT ON COLUMN doorbell.starts.first_row IS 'the first row of the outbox at the last start';

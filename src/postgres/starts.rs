@@ -12,11 +12,11 @@ use super::table::Table;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Starts {
     /// Starts in a row that found the same first row, this one included.
-    pub count: i32,
+    pub count: i64,
     /// The rows that were about to be sent when the last one that wrote them down ended.
     pub rows: Vec<i64>,
     /// How often in a row that was one and the same row alone.
-    pub deaths: i32,
+    pub deaths: i64,
 }
 
 /// The statements of one outbox.

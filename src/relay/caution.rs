@@ -18,13 +18,13 @@ use crate::config::Poison;
 use crate::postgres::{Convict, Error, Sent, Server, Session, Starts, Table, survived};
 
 /// Starts at one and the same row before one is careful: the process may have been killed for other reasons.
-const STARTS: i32 = 3;
+const STARTS: i64 = 3;
 /// Rows of a lot at first.
 const LOT: usize = 100;
 /// Each crash within a lot makes the next lots so much smaller.
 const SMALLER: usize = 10;
 /// A row must have been alone so often: once may be chance.
-const DEATHS: i32 = 2;
+const DEATHS: i64 = 2;
 /// A process that is there so long after it began to send a lot is not ended by it.
 const SURVIVES: Duration = Duration::from_secs(30);
 
@@ -89,7 +89,7 @@ impl OutboxRelay {
         &mut self,
         sessions: &mut Sessions,
         id: i64,
-        deaths: i32,
+        deaths: i64,
     ) -> Result<(), RelayError> {
         let there = sessions.reader.ids(id.saturating_sub(1), id, false).await?;
         let Some((row, _)) = there.into_iter().next() else {
