@@ -174,18 +174,38 @@ fn every_promise_of_the_readme_names_a_test_that_exists() {
         .nth(1)
         .and_then(|rest| rest.split("### ").next())
         .expect("the promises");
+    let named = assert_tests_exist("README.md", table);
+    let rows = table.lines().filter(|line| line.starts_with("| ")).count() - 1;
+    assert!(named >= rows, "{rows} promises and {named} tests");
+}
+
+#[test]
+fn every_failure_names_a_test_that_exists() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/failures.md");
+    let page = fs::read_to_string(page).expect("the page of failures");
+    for row in page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| what"))
+    {
+        assert!(row.contains("::"), "no test for: {row}");
+    }
+    assert_tests_exist("docs/failures.md", &page);
+}
+
+/// How many tests the text names, `file::test`; all must be there.
+fn assert_tests_exist(page: &str, text: &str) -> usize {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut named = 0;
-    for name in table.split('`').filter(|name| name.contains("::")) {
+    for name in text.split('`').filter(|name| name.contains("::")) {
         let (file, test) = name.rsplit_once("::").expect("file::test");
         let file = file.replace("::", "/");
         let path = root.join("tests/it").join(file).with_extension("rs");
         let text = fs::read_to_string(&path).unwrap_or_else(|_| panic!("no file for {name}"));
         assert!(
             text.contains(&format!("fn {test}()")),
-            "no test {name}, which README names"
+            "no test {name}, which {page} names"
         );
         named += 1;
     }
-    let rows = table.lines().filter(|line| line.starts_with("| ")).count() - 1;
-    assert!(named >= rows, "{rows} promises and {named} tests");
+    named
 }
