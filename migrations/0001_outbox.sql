@@ -73,6 +73,21 @@ COMMENT ON COLUMN doorbell.starts.rows IS 'what is being sent; NULL where nothin
 COMMENT ON COLUMN doorbell.starts.last_rows IS 'what was being sent when the relay ended';
 COMMENT ON COLUMN doorbell.starts.deaths IS 'how often in a row that was one and the same row alone';
 
+-- What the mode exactly-once writes with each delete, in the same transaction: the number of the last receipt, and how many deletes there were. Receipts in
+-- Kafka carry both. A database that is behind them was restored from a backup or lost transactions in a failover; receipts behind their database are not
+-- those that it knew. Either is said before anything is sent.
+CREATE TABLE IF NOT EXISTS doorbell.receipt (
+    outbox   uuid PRIMARY KEY,
+    receipt  bigint NOT NULL,
+    deletes  bigint NOT NULL,
+    accepted boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE doorbell.receipt IS 'What is known of the receipts in Kafka, for the delivery mode exactly-once';
+COMMENT ON COLUMN doorbell.receipt.outbox IS 'id in doorbell.outbox';
+COMMENT ON COLUMN doorbell.receipt.receipt IS 'number of the last receipt whose rows were deleted';
+COMMENT ON COLUMN doorbell.receipt.deletes IS 'how many deletes there were';
+COMMENT ON COLUMN doorbell.receipt.accepted IS 'somebody has said `doorbell receipts accept`: go on with the receipts that are there';
+
 -- A relay of an earlier version does not know the key that the trigger below asks for: it would never be rung for.
 DO $$
 BEGIN

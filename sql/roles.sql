@@ -24,6 +24,9 @@ GRANT SELECT, INSERT, UPDATE ON doorbell.starts TO doorbell_relay;
 -- `doorbell verify` does not miss what is parked.
 GRANT SELECT (retried_at) ON doorbell.dead TO doorbell_relay;
 
+-- The delivery mode exactly-once: what is known of the receipts in Kafka; `doorbell receipts accept` as well.
+GRANT SELECT, INSERT, UPDATE ON doorbell.receipt TO doorbell_relay;
+
 -- `doorbell dead`: to list and show, to retry, to drop.
 CREATE ROLE doorbell_operator NOLOGIN;
 GRANT USAGE ON SCHEMA doorbell TO doorbell_operator;

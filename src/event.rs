@@ -1,5 +1,6 @@
 //! One row of an outbox as everyone in the house sees it, and the identity that it carries to Kafka.
 
+use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -20,6 +21,50 @@ pub struct Event<'a> {
     pub topic: Option<&'a [u8]>,
     /// The row's own headers: the text of a JSON object.
     pub headers: Option<&'a [u8]>,
+}
+
+/// Many bytes at a step: with each row it costs less than its SHA-256 does.
+static CHECKSUM: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISO_HDLC);
+
+impl Event<'_> {
+    /// Tells rows with the same id and time apart by what is in them. It is written into receipts, which outlive a version: CRC-32 (ISO-HDLC) over the
+    /// five fields, each behind its length in 8 bytes, little-endian; all ones for NULL.
+    pub fn fingerprint(&self) -> u32 {
+        let mut digest = CHECKSUM.digest();
+        let fields = [
+            Some(self.event_type),
+            self.payload,
+            self.key,
+            self.topic,
+            self.headers,
+        ];
+        for field in fields {
+            let length = field.map_or(u64::MAX, |field| field.len() as u64);
+            digest.update(&length.to_le_bytes());
+            digest.update(field.unwrap_or_default());
+        }
+        digest.finalize()
+    }
+
+    /// How a receipt names the row.
+    pub fn named(&self) -> Named {
+        Named {
+            id: self.id,
+            created_at: self.created_at,
+            hash: self.fingerprint(),
+        }
+    }
+}
+
+/// A row, so that no other is taken for it: ids come again after a restored backup or a reset sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Named {
+    /// Its id.
+    pub id: i64,
+    /// Its creation, in microseconds since the Unix epoch.
+    pub created_at: i64,
+    /// [`Event::fingerprint`].
+    pub hash: u32,
 }
 
 /// The identity of an outbox: stays with its data through dumps, restores and failovers.
@@ -47,6 +92,59 @@ impl OutboxId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fingerprint_is_stable_and_tells_contents_apart() {
+        let event = Event {
+            id: 7,
+            created_at: 5,
+            event_type: b"Shipped",
+            payload: Some(b"ab"),
+            key: Some(b"c"),
+            topic: None,
+            headers: None,
+        };
+        const FINGERPRINT: u32 = 0x8b2d2985;
+        // Receipts in Kafka have these: a change would have their rows sent again.
+        assert_eq!(event.fingerprint(), FINGERPRINT);
+        let others = [
+            Event {
+                payload: Some(b"a"),
+                key: Some(b"bc"),
+                ..event
+            },
+            Event {
+                payload: None,
+                ..event
+            },
+            Event { key: None, ..event },
+            Event {
+                key: None,
+                topic: Some(b"c"),
+                ..event
+            },
+            Event {
+                event_type: b"shipped",
+                ..event
+            },
+            Event {
+                headers: Some(b""),
+                ..event
+            },
+        ];
+        for other in others {
+            assert_ne!(other.fingerprint(), FINGERPRINT, "{other:?}");
+        }
+        let empty = Event {
+            payload: Some(b""),
+            ..event
+        };
+        let null = Event {
+            payload: None,
+            ..event
+        };
+        assert_ne!(empty.fingerprint(), null.fingerprint());
+    }
 
     #[test]
     fn an_event_id_is_stable_and_tells_rows_outboxes_and_times_apart() {

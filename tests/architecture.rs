@@ -35,7 +35,10 @@ const PURE: &[&str] = &[
     "relay/backoff.rs",
     "relay/vitals/tally.rs",
     "relay/vitals/readiness.rs",
+    "relay/once.rs",
+    "relay/blame.rs",
     "kafka/failure.rs",
+    "kafka/receipt.rs",
     "app/verify/judge.rs",
     "event.rs",
 ];

@@ -12,7 +12,7 @@ use super::failure::{Failure, Outcome};
 use super::pause::{self, PauseFlags, ResumeFlags};
 use super::telemetry::LogFlags;
 use super::verify::{self, VerifyFlags};
-use super::{config, dead, drain, emit, manual, migrate, run, status, terminal};
+use super::{config, dead, drain, emit, manual, migrate, receipts, run, status, terminal};
 use crate::config::{Faults, GlobalFlags, HttpFlags, Needs, OutboxFlags, Overrides, Settings};
 use crate::kafka;
 
@@ -50,6 +50,8 @@ enum Command {
     Check(Check),
     /// Look after rows that Kafka could not take: list, show, retry, drop
     Dead(Dead),
+    /// Look after the receipts of the delivery mode exactly-once
+    Receipts(Receipts),
     /// Insert one event
     Emit(Emit),
     /// Prove from the topics and the table that no event is missing, doubled or out of order
@@ -193,6 +195,19 @@ struct Dead {
     command: dead::DeadCommand,
 }
 
+/// `receipts`' flags.
+#[derive(Debug, Args)]
+struct Receipts {
+    /// Of this table [default: all that are configured, or outbox]
+    #[arg(long, global = true, value_name = "NAME")]
+    table: Option<String>,
+    /// Use the column NAME as id, type, payload, created_at, key, topic or headers; may be repeated
+    #[arg(long, global = true, value_name = "KEY=NAME")]
+    column: Vec<String>,
+    #[command(subcommand)]
+    command: receipts::ReceiptsCommand,
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     terminal::obey_no_color();
@@ -279,6 +294,15 @@ fn dispatch(cli: Cli) -> Outcome {
             };
             let settings = settings(global, outbox, Command::NO_KAFKA, true)?;
             dead::dead(&settings, args.command, args.json)
+        }
+        Command::Receipts(args) => {
+            let outbox = OutboxFlags {
+                table: args.table,
+                column: args.column,
+                ..OutboxFlags::default()
+            };
+            let settings = settings(global, outbox, Command::NO_KAFKA, true)?;
+            receipts::receipts(&settings, &args.command)
         }
         Command::Emit(args) => {
             let outbox = OutboxFlags {

@@ -12,6 +12,7 @@ pub mod http;
 mod manual;
 mod migrate;
 mod pause;
+mod receipts;
 mod run;
 mod status;
 mod telemetry;

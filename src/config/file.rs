@@ -23,6 +23,9 @@ const OUTBOX_KEYS: &[&str] = &[
     "in_flight_rows",
     "in_flight_bytes",
     "max_rate",
+    "delivery",
+    "transactional_id",
+    "receipts",
     "columns",
 ];
 
@@ -199,6 +202,9 @@ impl Reader<'_> {
                 "in_flight_rows" => outbox.in_flight_rows = self.number(&entry),
                 "in_flight_bytes" => outbox.in_flight_bytes = self.size(&entry),
                 "max_rate" => outbox.max_rate = self.size(&entry),
+                "delivery" => outbox.delivery = self.text(&entry),
+                "transactional_id" => outbox.transactional_id = self.text(&entry),
+                "receipts" => outbox.receipts = self.text(&entry),
                 "columns" => self.columns(&entry, &mut outbox),
                 _ => self.unknown(&entry, "in [[outbox]]", OUTBOX_KEYS),
             }

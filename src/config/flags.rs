@@ -100,6 +100,19 @@ pub struct OutboxFlags {
     /// Let at most this many rows leave in a second, evenly; or off [default: off]
     #[arg(long, value_name = "ROWS")]
     pub max_rate: Option<String>,
+
+    /// How often a consumer may see an event: at-least-once, or exactly-once for those that read committed records only
+    /// [default: at-least-once]
+    #[arg(long, value_name = "MODE")]
+    pub delivery: Option<String>,
+
+    /// The producer's transactional.id in the mode exactly-once [default: doorbell. and the outbox's UUID]
+    #[arg(long, value_name = "ID")]
+    pub transactional_id: Option<String>,
+
+    /// The topic for the receipts of that mode [default: doorbell.receipts.{table}]
+    #[arg(long, value_name = "TEMPLATE")]
+    pub receipts: Option<String>,
 }
 
 /// Flags of the HTTP port: the keys of `[http]`.
@@ -229,6 +242,7 @@ mod tests {
             defaults_of("--topic"),
             super::super::Route::default().to_string()
         );
+        assert_eq!(defaults_of("--receipts"), defaults::RECEIPTS);
         assert_eq!(
             defaults_of("--table"),
             super::super::TableName::default().to_string()

@@ -145,12 +145,18 @@ fn of_outbox(layer: &OutboxLayer, index: usize) -> [Section; 3] {
         in_flight_rows,
         in_flight_bytes,
         max_rate,
+        delivery,
+        transactional_id,
+        receipts,
         columns: mapped,
         poison_topics,
     } = layer;
     let usual = Outbox::default();
     let usual_sweep = humantime::format_duration(usual.sweep).to_string();
     let usual_bytes = format!("{}MiB", usual.in_flight_bytes >> 20);
+    // What belongs to a mode has no default in another.
+    let once = delivery.as_ref().map(|given| given.value.as_str()) == Some("exactly-once");
+    let usual_receipts = once.then(|| defaults::RECEIPTS.to_owned());
     let values = vec![
         text("table", table.as_ref(), Some(usual.table.to_string())),
         text("topic", topic.as_ref(), Some(usual.topic.to_string())),
@@ -163,6 +169,9 @@ fn of_outbox(layer: &OutboxLayer, index: usize) -> [Section; 3] {
         ),
         number("in_flight_bytes", in_flight_bytes.as_ref(), usual_bytes),
         number("max_rate", max_rate.as_ref(), "off".into()),
+        text("delivery", delivery.as_ref(), Some("at-least-once".into())),
+        text("transactional_id", transactional_id.as_ref(), None),
+        text("receipts", receipts.as_ref(), usual_receipts),
     ];
     let usual = Columns::default();
     let column = |key: &&str| {

@@ -59,6 +59,9 @@ pub(super) struct OutboxLayer {
     pub(super) in_flight_rows: Option<Given>,
     pub(super) in_flight_bytes: Option<Given>,
     pub(super) max_rate: Option<Given>,
+    pub(super) delivery: Option<Given>,
+    pub(super) transactional_id: Option<Given>,
+    pub(super) receipts: Option<Given>,
     pub(super) columns: BTreeMap<String, Given>,
 }
 
@@ -241,6 +244,21 @@ impl Layer {
                 flags.max_rate,
                 Origin::Flag("--max-rate"),
             );
+            lay(
+                &mut outbox.delivery,
+                flags.delivery,
+                Origin::Flag("--delivery"),
+            );
+            lay(
+                &mut outbox.transactional_id,
+                flags.transactional_id,
+                Origin::Flag("--transactional-id"),
+            );
+            lay(
+                &mut outbox.receipts,
+                flags.receipts,
+                Origin::Flag("--receipts"),
+            );
             outbox.columns.extend(columns);
             return;
         }
@@ -254,6 +272,9 @@ impl Layer {
             ("--in-flight-rows", flags.in_flight_rows.is_some()),
             ("--in-flight-bytes", flags.in_flight_bytes.is_some()),
             ("--max-rate", flags.max_rate.is_some()),
+            ("--delivery", flags.delivery.is_some()),
+            ("--transactional-id", flags.transactional_id.is_some()),
+            ("--receipts", flags.receipts.is_some()),
         ] {
             if given {
                 let text = format!(

@@ -43,5 +43,7 @@ pub use flags::{GlobalFlags, HttpFlags, OutboxFlags, Overrides};
 pub use in_force::{InForce, InForceValue, Section, Shown};
 pub use layers::Needs;
 pub use route::{Route, TopicFault, check_topic};
-pub use settings::{Database, Http, Kafka, Listen, Outbox, Poison, Settings, defaults};
+pub use settings::{
+    Database, Delivery, Http, Kafka, Listen, Outbox, Poison, Settings, Transactions, defaults,
+};
 pub use table_name::TableName;

@@ -34,7 +34,10 @@ pub(super) fn owned(name: &str) -> Option<&'static str> {
             "it is always the largest: an event is tried until Kafka has it"
         }
         "transactional.id" => {
-            "it belongs to the delivery mode, and the default one has no transactions"
+            "it belongs to the delivery mode: set `transactional_id` in [[outbox]] with `delivery = \"exactly-once\"`"
+        }
+        "transaction.timeout.ms" => {
+            "it is always 60 s, in the mode exactly-once: with less, a restart of a broker alone ends transactions"
         }
         "queue.buffering.max.messages" => {
             "it follows from `in_flight_rows` in [[outbox]]: set that instead"

@@ -25,6 +25,8 @@ pub mod defaults {
     pub const IN_FLIGHT_ROWS_BOUNDS: RangeInclusive<usize> = 1..=1_000_000;
     /// Bytes between fetch and delete: far more than the broker's round trip needs, far less than a small container has.
     pub const IN_FLIGHT_BYTES: usize = 32 << 20;
+    /// The topic of the receipts.
+    pub const RECEIPTS: &str = "doorbell.receipts.{table}";
     /// 64 KiB to 4 GiB.
     pub const IN_FLIGHT_BYTES_BOUNDS: RangeInclusive<usize> = (64 << 10)..=(4 << 30);
     /// Rows a second. Less than one would be a pause, and more than ten million is no limit.
@@ -160,6 +162,52 @@ pub struct Outbox {
     pub in_flight_bytes: usize,
     /// Most rows a second; `None`: as fast as they go.
     pub max_rate: Option<usize>,
+    /// How often a consumer may see an event.
+    pub delivery: Delivery,
+}
+
+/// How often a consumer may see an event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// More than once around a crash.
+    #[default]
+    AtLeastOnce,
+    /// Once, if it reads committed records only.
+    ExactlyOnce(Transactions),
+}
+
+/// What the exactly-once mode is called at the brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transactions {
+    /// The producer's `transactional.id`; `None`: derived from the outbox's identity.
+    pub id: Option<String>,
+    /// The topic of the receipts: a template without `{type}`.
+    pub receipts: Route,
+}
+
+impl Default for Transactions {
+    /// `doorbell.receipts.{table}`, so that no outbox waits for the transactions of another.
+    fn default() -> Self {
+        Self {
+            id: None,
+            receipts: Route::parse(defaults::RECEIPTS).unwrap_or_default(),
+        }
+    }
+}
+
+impl Delivery {
+    /// # Errors
+    /// For an unknown word: the known ones.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "at-least-once" => Ok(Self::AtLeastOnce),
+            "exactly-once" => Ok(Self::ExactlyOnce(Transactions::default())),
+            _ => Err(format!(
+                "is unknown; {}",
+                meant(text, &["at-least-once", "exactly-once"])
+            )),
+        }
+    }
 }
 
 /// What becomes of a row that Kafka can never take.
@@ -202,6 +250,7 @@ impl Default for Outbox {
             in_flight_rows: defaults::IN_FLIGHT_ROWS,
             in_flight_bytes: defaults::IN_FLIGHT_BYTES,
             max_rate: None,
+            delivery: Delivery::default(),
         }
     }
 }

@@ -9,7 +9,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::faults::{Faults, Origin};
 use super::layers::{Given, Layer, Needs, OutboxLayer};
 use super::secret::Secret;
-use super::settings::{Database, Http, Kafka, Listen, Outbox, Poison, Settings, defaults};
+use super::settings::{
+    Database, Delivery, Http, Kafka, Listen, Outbox, Poison, Settings, Transactions, defaults,
+};
 use super::{Columns, DatabaseUrl, Route, TableName, check_topic, values};
 
 /// The settings, and in `faults` what is wrong with them: they are good only if that stayed empty.
@@ -243,6 +245,13 @@ fn outbox(layer: OutboxLayer, origin: Option<Origin>, faults: &mut Faults) -> Op
         max_rate(&text)
     });
     columns(&mut outbox.columns, layer.columns, faults);
+    let delivery = take(layer.delivery, "the delivery mode", faults, |text| {
+        Delivery::parse(&text)
+    });
+    outbox.delivery = delivery.unwrap_or_default();
+    let id = layer.transactional_id;
+    let receipts = layer.receipts;
+    transactions(&mut outbox.delivery, id, receipts, faults);
     outbox.sweep = sweep.unwrap_or(outbox.sweep);
     outbox.poison = poison.unwrap_or_default();
     outbox.poison_topics = poison_topics(layer.poison_topics, faults);
@@ -256,6 +265,16 @@ fn outbox(layer: OutboxLayer, origin: Option<Origin>, faults: &mut Faults) -> Op
         return Some(outbox);
     }
     outbox.topic = topic.unwrap_or_default();
+    if let Delivery::ExactlyOnce(Transactions { receipts, .. }) = &outbox.delivery
+        && let Some(Err(fault)) = receipts
+            .fixed(&outbox.table.name)
+            .map(|topic| check_topic(&topic))
+    {
+        let text = format!(
+            "the table's name makes no topic for receipts: {fault}; set `receipts` to another text"
+        );
+        faults.push(topic_origin.clone(), text);
+    }
     if let Some(Err(fault)) = outbox
         .topic
         .fixed(&outbox.table.name)
@@ -267,6 +286,44 @@ fn outbox(layer: OutboxLayer, origin: Option<Origin>, faults: &mut Faults) -> Op
         faults.push(topic_origin, text);
     }
     Some(outbox)
+}
+
+/// What belongs to the mode exactly-once, and to no other.
+fn transactions(
+    delivery: &mut Delivery,
+    id: Option<Given>,
+    receipts: Option<Given>,
+    faults: &mut Faults,
+) {
+    let given = [("transactional_id", &id), ("receipts", &receipts)];
+    let Delivery::ExactlyOnce(transactions) = delivery else {
+        for (name, given) in given {
+            if let Some(given) = given {
+                let text = format!(
+                    "`{name}` belongs to the mode exactly-once: set `delivery = \"exactly-once\"` as well, or leave it out"
+                );
+                faults.push(Some(given.origin.clone()), text);
+            }
+        }
+        return;
+    };
+    transactions.id = take(id, "the transactional id", faults, |text| {
+        let legal = !text.trim().is_empty() && !text.contains(char::is_control);
+        let fits = text.len() <= 249;
+        (legal && fits)
+            .then_some(text)
+            .ok_or_else(|| "must be a text of 1 to 249 bytes without control characters".to_owned())
+    });
+    let receipts = take(receipts, "the topic of the receipts", faults, |text| {
+        let route = Route::parse(&text)?;
+        match route.fixed("t") {
+            Some(_) => Ok(route),
+            None => Err("cannot depend on {type}: there is one for each outbox".into()),
+        }
+    });
+    if let Some(receipts) = receipts {
+        transactions.receipts = receipts;
+    }
 }
 
 fn sweep(text: &str) -> Result<Duration, String> {

@@ -279,7 +279,7 @@ impl History {
 }
 
 /// Whether the library goes on by itself after this.
-fn passes(code: Code) -> bool {
+pub(super) fn passes(code: Code) -> bool {
     matches!(
         code,
         Code::BrokerTransportFailure
@@ -293,7 +293,7 @@ fn passes(code: Code) -> bool {
     )
 }
 
-fn consumer(kafka: &Kafka, isolation: &str) -> Result<Reader, ConfigError> {
+pub(super) fn consumer(kafka: &Kafka, isolation: &str) -> Result<Reader, ConfigError> {
     let mut config = reading(kafka);
     config
         .set("isolation.level", isolation)

@@ -65,6 +65,11 @@ impl Polled {
         Arc::clone(&self.producer)
     }
 
+    /// The producer itself, for what blocks.
+    pub(super) fn producer(&self) -> &BaseProducer<Context> {
+        &self.producer
+    }
+
     /// Puts a record into the queue; its report comes through the context.
     pub(super) fn send(&self, record: Record<'_>) -> KafkaResult<()> {
         self.producer.send(record).map_err(|(error, _)| error)?;

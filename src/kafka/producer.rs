@@ -65,7 +65,7 @@ pub enum Batching {
 
 /// Sends rows of one outbox to Kafka.
 pub struct Producer {
-    inner: Polled,
+    pub(super) inner: Polled,
     outbox: OutboxId,
 }
 
@@ -78,38 +78,17 @@ impl Producer {
         batching: Batching,
         reports: Arc<Reports>,
     ) -> Result<Self, ConfigError> {
-        let mut config = client(kafka);
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            // Retried without end and in order: an outage of the broker is a stall and nothing else.
-            .set("message.timeout.ms", "0")
-            .set(
-                "queue.buffering.max.messages",
-                (rows * 2).clamp(1_000, 10_000_000).to_string(),
-            )
-            .set(
-                "queue.buffering.max.kbytes",
-                (bytes / 512 + 262_144).clamp(1, 2_147_483_647).to_string(),
-            );
-        if !kafka.properties.contains_key("partitioner") {
-            config.set("partitioner", "murmur2_random");
-        }
-        if ["linger.ms", "queue.buffering.max.ms"]
-            .iter()
-            .all(|name| !kafka.properties.contains_key(*name))
-        {
-            // A burst makes batches by itself; a lone event should not wait for company.
-            config.set("linger.ms", "0");
-        }
-        if !kafka.properties.contains_key("statistics.interval.ms") {
-            config.set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
-        }
-        match batching {
-            Batching::UpTo(bytes) => config.set("batch.size", bytes.to_string()),
-            Batching::Alone => config.set("batch.num.messages", "1"),
-        };
-        let inner = Polled::new(&config, Context::new(reports, kafka.clone()))
+        let config = configured(kafka, (rows, bytes), batching);
+        Self::of(kafka, outbox, &config, reports)
+    }
+
+    pub(super) fn of(
+        kafka: &Kafka,
+        outbox: OutboxId,
+        config: &ClientConfig,
+        reports: Arc<Reports>,
+    ) -> Result<Self, ConfigError> {
+        let inner = Polled::new(config, Context::new(reports, kafka.clone()))
             .map_err(|error| ConfigError(explain(kafka, &error)))?;
         Ok(Self { inner, outbox })
     }
@@ -174,13 +153,53 @@ impl Producer {
     }
 }
 
+/// What each producer of ours has: its queue holds what the outbox may have in flight.
+pub(super) fn configured(
+    kafka: &Kafka,
+    (rows, bytes): (usize, usize),
+    batching: Batching,
+) -> ClientConfig {
+    let mut config = client(kafka);
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // Retried without end and in order: an outage of the broker is a stall and nothing else.
+        .set("message.timeout.ms", "0")
+        .set(
+            "queue.buffering.max.messages",
+            (rows * 2).clamp(1_000, 10_000_000).to_string(),
+        )
+        .set(
+            "queue.buffering.max.kbytes",
+            (bytes / 512 + 262_144).clamp(1, 2_147_483_647).to_string(),
+        );
+    if !kafka.properties.contains_key("partitioner") {
+        config.set("partitioner", "murmur2_random");
+    }
+    if ["linger.ms", "queue.buffering.max.ms"]
+        .iter()
+        .all(|name| !kafka.properties.contains_key(*name))
+    {
+        // A burst makes batches by itself; a lone event should not wait for company.
+        config.set("linger.ms", "0");
+    }
+    if !kafka.properties.contains_key("statistics.interval.ms") {
+        config.set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
+    }
+    match batching {
+        Batching::UpTo(bytes) => config.set("batch.size", bytes.to_string()),
+        Batching::Alone => config.set("batch.num.messages", "1"),
+    };
+    config
+}
+
 /// Whether the properties can be used: librdkafka reads certificates and keys when a client is built. Nothing is contacted.
 pub fn check(kafka: &Kafka) -> Result<(), ConfigError> {
     Admin::new(kafka).map(drop)
 }
 
 /// What the producer says at once about a record. It speaks of this one alone, so that a suspicion is a conviction.
-fn send_error(topic: &str, error: &KafkaError) -> SendError {
+pub(super) fn send_error(topic: &str, error: &KafkaError) -> SendError {
     use RDKafkaErrorCode as Code;
     let Some(code) = error.rdkafka_error_code() else {
         return SendError::Producer(error.to_string());

@@ -5,6 +5,7 @@ use sqlx::Row;
 
 use super::dead::{self, Convict, Parked};
 use super::error::{Error, Result};
+use super::marks::{self, Mark};
 use super::session::Session;
 use super::starts::{self, Starts};
 use super::table::Table;
@@ -16,7 +17,18 @@ pub(super) const LEADER_CLASS: i32 = 0x646f_6f72;
 /// How long a delete waits for a user's lock on a row. Well under PostgreSQL's `deadlock_timeout` (1 s): a deadlock with a user is
 /// resolved by our giving up, never by the user's transaction being chosen as the victim.
 const LEADER_SETTINGS: &str = "SET lock_timeout = '50ms'; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
-    SET enable_mergejoin = off; SET jit = off; SET synchronous_commit = off";
+    SET enable_mergejoin = off; SET jit = off";
+
+/// When a delete counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// At once: one that a crash of the database forgets is a double.
+    Later,
+    /// When it is on the disk, as those of the writers are.
+    Now,
+    /// The same, and this is written down in the same transaction.
+    Marked(Mark),
+}
 
 /// The session that holds the lock.
 pub struct Leader {
@@ -29,13 +41,16 @@ pub struct Leader {
 struct Statements {
     delete: String,
     delete_waiting: String,
+    delete_marked: String,
     delete_unlocked: String,
+    delete_unlocked_marked: String,
+    mark: marks::Statements,
     still_there: String,
 }
 
 impl Statements {
-    fn of(table: &Table) -> Self {
-        let (id, created_at, table) = (&table.columns.id, &table.columns.created_at, &table.quoted);
+    fn of(whole: &Table) -> Self {
+        let (id, created_at, table) = (&whole.columns.id, &whole.columns.created_at, &whole.quoted);
         // The columns of the runs have names that no mapped column has, since that may be an expression and cannot be qualified.
         // OFFSET 0 has the bound in time worked out once for a run, not once for each of its rows.
         let runs = format!(
@@ -47,16 +62,22 @@ impl Statements {
         let within = format!(
             "{id} >= doorbell_low AND {id} <= doorbell_high AND {created_at} <= doorbell_until"
         );
+        let mark = marks::Statements::of(whole.id);
+        let waits = "doorbell_commit AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'on', true) AS doorbell_waits)";
+        let delete_waiting = format!(
+            "DELETE FROM {table} USING {runs}, doorbell_commit WHERE doorbell_waits = 'on' AND {within}"
+        );
+        let delete_unlocked = format!(
+            "DELETE FROM {table} o USING (SELECT {id} AS id FROM {table} WHERE {id} = ANY ($1) FOR UPDATE SKIP LOCKED) s \
+             WHERE o.{id} = s.id"
+        );
         Self {
             delete: format!("DELETE FROM {table} USING {runs} WHERE {within}"),
-            delete_waiting: format!(
-                "WITH doorbell_commit AS MATERIALIZED (SELECT pg_catalog.set_config('synchronous_commit', 'on', true) AS doorbell_waits) \
-                 DELETE FROM {table} USING {runs}, doorbell_commit WHERE doorbell_waits = 'on' AND {within}"
-            ),
-            delete_unlocked: format!(
-                "DELETE FROM {table} o USING (SELECT {id} AS id FROM {table} WHERE {id} = ANY ($1) FOR UPDATE SKIP LOCKED) s \
-                 WHERE o.{id} = s.id"
-            ),
+            delete_marked: format!("WITH {waits}, {} {delete_waiting}", mark.beside("$4", "$5")),
+            delete_waiting: format!("WITH {waits} {delete_waiting}"),
+            delete_unlocked_marked: format!("WITH {} {delete_unlocked}", mark.beside("$2", "$3")),
+            delete_unlocked,
+            mark,
             still_there: format!("SELECT {id} FROM {table} WHERE {id} = ANY ($1)"),
         }
     }
@@ -95,6 +116,8 @@ impl Leader {
     /// Only for a session that was granted the lock.
     pub(super) async fn new(mut session: Session, table: &Table, route: &Route) -> Result<Self> {
         session.batch(LEADER_SETTINGS).await?;
+        // A delete that is to count at once says so itself.
+        session.batch("SET synchronous_commit = off").await?;
         Ok(Self {
             session,
             statements: Statements::of(table),
@@ -103,48 +126,64 @@ impl Leader {
         })
     }
 
-    /// Deletes rows; `sent` gets sorted. Rows that a user has locked are left out, all others go. `waits`: the commit waits for the disk,
-    /// as those of the writers do.
+    /// Deletes rows; `sent` gets sorted. Rows that a user has locked are left out, all others go.
     pub async fn delete(
         &mut self,
         sent: &mut [Sent],
         consecutive: bool,
-        waits: bool,
+        commit: Commit,
     ) -> Result<Deleted> {
         sent.sort_unstable();
         let runs = runs(sent, consecutive);
         let low: Vec<i64> = runs.iter().map(|run| run.low).collect();
         let high: Vec<i64> = runs.iter().map(|run| run.high).collect();
         let until: Vec<i64> = runs.iter().map(|run| since_2000(run.until)).collect();
-        let statement = if waits {
-            &self.statements.delete_waiting
-        } else {
-            &self.statements.delete
+        let (statement, mark) = match commit {
+            Commit::Later => (&self.statements.delete, None),
+            Commit::Now => (&self.statements.delete_waiting, None),
+            Commit::Marked(mark) => (&self.statements.delete_marked, Some(mark)),
         };
-        match self
+        let deleted = self
             .session
-            .run(statement, |q| q.bind(low).bind(high).bind(until))
-            .await
-        {
+            .run(statement, |q| {
+                let q = q.bind(low).bind(high).bind(until);
+                match mark {
+                    Some(mark) => q.bind(mark.receipt).bind(mark.deletes),
+                    None => q,
+                }
+            })
+            .await;
+        match deleted {
             Ok(rows) => Ok(Deleted {
                 rows,
                 locked: Vec::new(),
             }),
             Err(error) if error.is_lock_timeout() => {
-                self.delete_unlocked(sent.iter().map(|row| row.id).collect())
+                self.delete_unlocked(sent.iter().map(|row| row.id).collect(), mark)
                     .await
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Deletes those of the rows that nobody else has locked.
-    pub async fn delete_unlocked(&mut self, ids: Vec<i64>) -> Result<Deleted> {
-        let deleted = match self
-            .session
-            .run(&self.statements.delete_unlocked, |q| q.bind(ids.clone()))
-            .await
-        {
+    /// Deletes those of the rows that nobody else has locked; with a mark it is written down in the same transaction.
+    pub async fn delete_unlocked(&mut self, ids: Vec<i64>, mark: Option<Mark>) -> Result<Deleted> {
+        let deleted = match mark {
+            None => {
+                let statement = &self.statements.delete_unlocked;
+                self.session.run(statement, |q| q.bind(ids.clone())).await
+            }
+            Some(mark) => {
+                let statement = &self.statements.delete_unlocked_marked;
+                let Mark { receipt, deletes } = mark;
+                self.session
+                    .run(statement, |q| {
+                        q.bind(ids.clone()).bind(receipt).bind(deletes)
+                    })
+                    .await
+            }
+        };
+        let deleted = match deleted {
             // somebody locks the whole table
             Err(error) if error.is_lock_timeout() => {
                 return Ok(Deleted {
@@ -165,6 +204,21 @@ impl Leader {
                 .map(|row| row.try_get(0))
                 .collect::<std::result::Result<_, _>>()?,
         })
+    }
+
+    /// Has every commit of this session wait for the disk.
+    pub async fn commit_durably(&mut self) -> Result<()> {
+        self.session.batch("SET synchronous_commit = on").await
+    }
+
+    /// What the database knows of the receipts; `None` where it never heard of one.
+    pub async fn known_receipt(&mut self) -> Result<Option<(Mark, bool)>> {
+        self.statements.mark.read(&mut self.session).await
+    }
+
+    /// Writes that down anew, with nothing left to accept.
+    pub async fn set_mark(&mut self, mark: Mark) -> Result<()> {
+        self.statements.mark.write(&mut self.session, mark).await
     }
 
     /// Moves refused rows to the dead letters in one statement.

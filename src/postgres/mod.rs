@@ -7,6 +7,7 @@
 //! | `outbox` | fetch |
 //! | `candidate` | asks for the leader's lock, and waits for it |
 //! | `leader` | the session that holds the lock, and the deletes on it |
+//! | `marks` | what the database knows of receipts in Kafka |
 //! | `dead` | moves refused rows to the dead letters |
 //! | `letters` | dead letters for whoever looks after them: list, show, retry, drop |
 //! | `bell` | the notifications |
@@ -30,6 +31,7 @@ mod key;
 mod leader;
 mod letters;
 mod load;
+mod marks;
 mod outbox;
 mod peers;
 mod registry;
@@ -50,9 +52,10 @@ pub use emit::{NewEvent, emit};
 pub use error::{Error, Result};
 pub use holders::{BellHolders, Holder};
 pub use key::Key;
-pub use leader::{Deleted, Leader, Sent};
+pub use leader::{Commit, Deleted, Leader, Sent};
 pub use letters::{Choice, Contents, Letter, Letters};
 pub use load::{Horizon, Writer};
+pub use marks::{Mark, accept};
 pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader, Waiting};
 pub use peers::{Shares, Silenced};
 pub use registry::{Entry, Pause, Switched, pause, resume};

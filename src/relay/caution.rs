@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::error::RelayError;
+use super::opening::Closed;
 use super::run::OutboxRelay;
 use super::shared::Ending;
 use super::term::{Outcome, Sessions};
@@ -138,7 +139,15 @@ impl OutboxRelay {
             sessions.leader.mark(&rows).await?;
             loop {
                 let alone = self.has_suspects();
-                let term = self.term(table)?.only(rows.clone()).run(sessions);
+                let once = match self.once(table, &mut sessions).await {
+                    Ok(once) => once,
+                    Err(Closed::Relay(error)) => return Err(error),
+                    Err(_) => {
+                        sessions.leader.forget().await.ok();
+                        return Ok(None);
+                    }
+                };
+                let term = self.term(table, once)?.only(rows.clone()).run(sessions);
                 let Outcome {
                     ending,
                     sessions: left,
@@ -146,7 +155,8 @@ impl OutboxRelay {
                 } = self.watched(table, term).await;
                 let all_sent = matches!(ending, Ending::Checked);
                 match ending {
-                    Ending::Checked | Ending::Drained | Ending::Producer(_) => {}
+                    Ending::Checked | Ending::Drained | Ending::Producer(_) | Ending::Fenced(_) => {
+                    }
                     Ending::Rebatch => self.topics.lock().await.forget(),
                     Ending::Paused => return Ok(left),
                     Ending::Stopped if unsettled > 0 => {

@@ -1,6 +1,6 @@
 //! Why a relay cannot go on.
 
-use crate::kafka::ConfigError;
+use crate::kafka::{ConfigError, ReceiptsError};
 use crate::postgres::Error;
 
 /// Why a relay gave up.
@@ -51,6 +51,36 @@ pub enum RelayError {
         "stopped before the outbox {0} was drained: what was in flight is settled, the other rows are still in the table"
     )]
     NotDrained(String),
+    /// The receipts of the mode exactly-once cannot be used.
+    #[error(transparent)]
+    Topic(#[from] ReceiptsError),
+    /// The receipts and the database do not belong together.
+    #[error(
+        "outbox {table} and the receipts in topic {topic} do not belong together: {problem}; nothing is sent. To go on with both as they are, which may send events a second time, run `doorbell receipts accept --table '{table}'`"
+    )]
+    Receipts {
+        /// The outbox.
+        table: String,
+        /// The topic.
+        topic: String,
+        /// Which of the two is behind.
+        problem: &'static str,
+    },
+    /// Transactions are not allowed.
+    #[error(
+        "Kafka does not allow transactions: {reason}; grant the user Write and Describe on the transactional id {id}, and IdempotentWrite where brokers ask for it, or relay with delivery = \"at-least-once\""
+    )]
+    Forbidden {
+        /// The transactional id.
+        id: String,
+        /// The broker's word.
+        reason: String,
+    },
+    /// The brokers are too old.
+    #[error(
+        "Kafka has no transactions: {0}; upgrade the brokers, or relay with delivery = \"at-least-once\""
+    )]
+    NoTransactions(String),
     /// A task of the relay panicked.
     #[error("a task of the relay failed: {0}; this is a defect of Doorbell")]
     Defect(String),
@@ -66,8 +96,15 @@ impl RelayError {
     pub(super) fn is_permanent(&self) -> bool {
         match self {
             Self::Postgres(error) => error.is_permanent(),
+            Self::Topic(error) => matches!(
+                error,
+                ReceiptsError::Config(_) | ReceiptsError::Wrong { .. }
+            ),
             Self::Config(_)
             | Self::KafkaRefused(_)
+            | Self::Receipts { .. }
+            | Self::Forbidden { .. }
+            | Self::NoTransactions(_)
             | Self::Route(_)
             | Self::Unsettled(_)
             | Self::Led(_)

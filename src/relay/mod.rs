@@ -11,6 +11,11 @@
 //! | `scan` | what it asks the table |
 //! | `publisher` | second stage: batches to records, in order |
 //! | `settler` | third stage: delivery reports to deletes |
+//! | `transactor` | second stage, where each event is sent once: batches to transactions |
+//! | `opening` | what comes before the first transaction: shut out, read, clear |
+//! | `once` | its steps (pure) |
+//! | `blame` | whose fault it is that a transaction cannot be committed (pure) |
+//! | `ledger` | how far receipts and deletes have come |
 //! | `error` | why a relay cannot go on |
 //! | `shared` | what the stages share |
 //! | `refusal` | rows that Kafka can never take |
@@ -30,6 +35,7 @@
 //! | `backoff` | waits between tries (pure) |
 
 mod backoff;
+mod blame;
 mod care;
 mod caution;
 mod doze;
@@ -38,7 +44,10 @@ mod fetcher;
 mod fleet;
 mod gaps;
 mod held;
+mod ledger;
 mod observer;
+mod once;
+mod opening;
 mod pace;
 mod parking;
 mod pause;
@@ -53,6 +62,7 @@ mod shared;
 mod spread;
 mod standby;
 mod term;
+mod transactor;
 mod vitals;
 mod window;
 

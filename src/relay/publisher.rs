@@ -1,9 +1,13 @@
 //! Second stage: from a batch to records in the producer's queue, in order.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tracing::info;
 
 use super::care::{Care, Pass};
@@ -17,10 +21,12 @@ use crate::kafka::{Producer, Refusal, SendError, Topics};
 
 /// Room that a batch's frame takes beside its records, and a record's own headers beside its contents, generously.
 pub(super) const FRAME: usize = 512;
+/// How long a full queue of the producer is left alone where nothing tells that there is room.
+const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the second stage holds.
 pub(crate) struct Publisher {
-    pub(crate) producer: Producer,
+    pub(crate) producer: Arc<Producer>,
     pub(crate) topics: Arc<tokio::sync::Mutex<Topics>>,
     pub(crate) route: Route,
     pub(crate) table: String,
@@ -29,51 +35,81 @@ pub(crate) struct Publisher {
     pub(crate) batches: mpsc::Receiver<Fetched>,
 }
 
-/// The topic of the last row: as a rule also that of the next.
+/// Topics that rows went to.
 #[derive(Default)]
-struct Current {
-    name: String,
+pub(crate) struct Topical {
+    /// That of the last row.
+    last: String,
     care: Care,
+    /// Each since they were last taken.
+    all: FxHashSet<String>,
+}
+
+impl Topical {
+    fn is(&mut self, topic: &str, care: Care) {
+        self.care = care;
+        topic.clone_into(&mut self.last);
+        if !self.all.contains(topic) {
+            self.all.insert(topic.to_owned());
+        }
+    }
+
+    /// Those since the last time.
+    pub(crate) fn take(&mut self) -> FxHashSet<String> {
+        self.last.clear();
+        std::mem::take(&mut self.all)
+    }
 }
 
 impl Publisher {
     /// Runs until the first stage is done. Rows that it does not hand over any more are as if never fetched. Gives the producer back: its reports
     /// are still to come.
-    pub(crate) async fn run(mut self) -> Producer {
-        let mut current = Current::default();
+    pub(crate) async fn run(mut self) -> Arc<Producer> {
+        let mut topics = Topical::default();
         while let Some(fetched) = self.batches.recv().await {
-            let next = self.publish(&fetched, &mut current).await;
-            let last = fetched.first + fetched.batch.len();
-            if next == last {
+            let all = 0..fetched.batch.len();
+            let next = self.publish(&fetched, all, &mut topics).await;
+            if next < fetched.first + fetched.batch.len() {
+                self.give_up_from(next).await;
+            } else {
                 self.shared.published(next);
-                continue;
-            }
-            self.shared.window().give_up_from(next);
-            self.batches.close();
-            // What is still in the channel was admitted later, so it is given up already.
-            while self.batches.recv().await.is_some() {
-                self.shared.window().give_up_from(next);
             }
         }
         self.producer
     }
 
-    /// Hands a batch over; the ticket of the first row that was not.
-    async fn publish(&self, fetched: &Fetched, current: &mut Current) -> Ticket {
-        for (offset, event) in fetched.batch.events().enumerate() {
+    /// Rows from this ticket on, and all that may come, are as if never fetched.
+    pub(crate) async fn give_up_from(&mut self, ticket: Ticket) {
+        self.shared.window().give_up_from(ticket);
+        self.batches.close();
+        // What is still in the channel was admitted later, so it is given up already.
+        while self.batches.recv().await.is_some() {
+            self.shared.window().give_up_from(ticket);
+        }
+    }
+
+    /// Hands a part of a batch over; the ticket of the first row that was not.
+    pub(crate) async fn publish(
+        &self,
+        fetched: &Fetched,
+        part: Range<usize>,
+        topics: &mut Topical,
+    ) -> Ticket {
+        let events = fetched.batch.events().enumerate();
+        for (offset, event) in events.skip(part.start).take(part.len()) {
             let ticket = fetched.first + offset;
             let sent = match self.topic(&event) {
                 Err(reason) => {
                     let care = self.refusals.care("", None);
                     self.refuse(ticket, &event, &care, Refusal::topic(reason))
                 }
-                Ok(topic) => self.publish_to(&topic, &event, ticket, current).await,
+                Ok(topic) => self.publish_to(&topic, &event, ticket, topics).await,
             };
             if !sent {
                 return ticket;
             }
         }
-        fetched.first + fetched.batch.len()
+        fetched.first + part.end
     }
 
     /// Sends one row, refuses it, or leaves it in the table; `false` when neither it nor what follows goes on.
@@ -82,9 +118,9 @@ impl Publisher {
         topic: &str,
         event: &Event<'_>,
         ticket: Ticket,
-        current: &mut Current,
+        topics: &mut Topical,
     ) -> bool {
-        if current.name != topic {
+        if topics.last != topic {
             if let Err(fault) = check_topic(topic) {
                 let reason = format!("its topic cannot be one: {fault}");
                 let care = self.refusals.care(topic, None);
@@ -95,22 +131,21 @@ impl Publisher {
                 self.shared.end(Ending::Rebatch);
                 return false;
             }
-            topic.clone_into(&mut current.name);
-            current.care = self.refusals.care(topic, limit);
+            topics.is(topic, self.refusals.care(topic, limit));
         }
         match self
             .refusals
-            .pass(&self.shared, ticket, event, &current.care)
+            .pass(&self.shared, ticket, event, &topics.care)
         {
             Pass::Stays => return true,
             Pass::Doubtful => {
                 if let Some(refusal) = self.ask_about(topic).await {
-                    return self.refuse(ticket, event, &current.care, refusal);
+                    return self.refuse(ticket, event, &topics.care, refusal);
                 }
             }
             Pass::Goes => {}
         }
-        self.send(topic, event, ticket, &current.care).await
+        self.send(topic, event, ticket, &topics.care).await
     }
 
     fn refuse(&self, ticket: Ticket, event: &Event<'_>, care: &Care, refusal: Refusal) -> bool {
@@ -167,10 +202,11 @@ impl Publisher {
                     self.shared.end(Ending::Producer(reason));
                     return false;
                 }
-                // The window keeps the queue from filling; only rows beyond every bound meet this. The third stage takes the reports.
+                // The window keeps the queue from filling; only rows beyond every bound meet this.
                 Err(SendError::QueueFull) => {
                     tokio::select! {
                         () = room => {}
+                        () = sleep(QUEUE_PAUSE) => {}
                         () = self.shared.abandon.cancelled() => return false,
                     }
                 }

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::backoff::Backoff;
 use super::error::RelayError;
+use super::opening::{Closed, Opened, Opening};
 use super::pause::while_paused;
 use super::shared::{Counters, Ending, Memory, Pings};
 use super::spread::{Lead, Spread};
 use super::standby::stand_by;
 use super::term::{Outcome, Sessions, Term};
 use super::vitals::{Ailment, Role};
-use crate::config::{Kafka, Outbox, Settings, check_topic};
-use crate::kafka::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, Reports, Silence, Topics};
+use crate::config::{Delivery, Kafka, Outbox, Settings, Transactions, check_topic};
+use crate::kafka::{
+    Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, Receipts, Reports, Silence, Topics,
+};
 use crate::postgres::{Bell, Candidate, Error, Key, Reader, Server, Session, Table, Trigger};
 
 /// How long a broker may take to answer before it counts as away.
@@ -24,6 +27,10 @@ const KAFKA_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A producer that fails at once would be built again and again.
 const PRODUCER_PAUSE: Duration = Duration::from_millis(200);
+
+/// So many times in so long is no takeover.
+const FENCES: usize = 3;
+const FENCES_WITHIN: Duration = Duration::from_secs(60);
 
 /// One outbox and what its relay needs.
 pub(crate) struct OutboxRelay {
@@ -45,6 +52,8 @@ pub(crate) struct OutboxRelay {
     started: bool,
     /// The last trouble that was told: each is told once.
     told: Option<String>,
+    /// When another producer has shut ours out.
+    fences: Vec<Instant>,
 }
 
 /// A relay that may lead now.
@@ -84,6 +93,7 @@ impl OutboxRelay {
             counted: false,
             started: false,
             told: None,
+            fences: Vec::new(),
         }
     }
 
@@ -161,7 +171,13 @@ impl OutboxRelay {
             mut sessions,
             lead: _lead,
         } = ready;
+        let mut leads = false;
         loop {
+            // Where each event is sent once, it leads when nobody else can.
+            if !leads && self.outbox.delivery == Delivery::AtLeastOnce {
+                self.begin_to_lead(&table);
+                leads = true;
+            }
             if self.drains && sessions.bell.entry(&table).await?.pause.is_some() {
                 return Err(RelayError::Paused(table.quoted));
             }
@@ -178,11 +194,23 @@ impl OutboxRelay {
                     return Ok(());
                 }
             };
+            let once = match self.once(&table, &mut sessions).await {
+                Ok(once) => once,
+                Err(Closed::Relay(error)) => return Err(error),
+                Err(_) => {
+                    self.stopped();
+                    return Ok(());
+                }
+            };
+            if !leads {
+                self.begin_to_lead(&table);
+                leads = true;
+            }
             let Outcome {
                 ending,
                 sessions: mut left,
                 unsettled,
-            } = self.term(&table)?.run(sessions).await;
+            } = self.term(&table, once)?.run(sessions).await;
             self.counters.retried.add(unsettled as u64);
             if let (Ending::Stopped | Ending::Drained | Ending::Poison { .. }, Some(left)) =
                 (&ending, &mut left)
@@ -211,13 +239,11 @@ impl OutboxRelay {
                     return Err(RelayError::Poison { id, reason, policy });
                 }
                 Ending::Rebatch | Ending::Checked => self.topics.lock().await.forget(),
-                Ending::Producer(reason) => {
-                    self.counters.producer_failures.add(1);
-                    warn!(
-                        error = reason,
-                        "the producer is of no more use: a new one sends what is left"
-                    );
-                    sleep(PRODUCER_PAUSE).await;
+                Ending::Producer(reason) => self.renew(&reason).await,
+                Ending::Fenced(reason) => {
+                    if let Delivery::ExactlyOnce(transactions) = self.outbox.delivery.clone() {
+                        self.fenced(&transactions, &table, &reason).await;
+                    }
                 }
                 Ending::TableChanged => return Err(RelayError::TableChanged),
                 Ending::Session(error) | Ending::Postgres(error) => return Err(error.into()),
@@ -243,6 +269,112 @@ impl OutboxRelay {
             swept = counters.swept.get(),
             "stopped"
         );
+    }
+
+    async fn renew(&self, reason: &str) {
+        self.counters.producer_failures.add(1);
+        warn!(
+            error = reason,
+            "the producer is of no more use: a new one sends what is left"
+        );
+        sleep(PRODUCER_PAUSE).await;
+    }
+
+    /// Whoever leads next shuts its predecessor out. To be shut out again and again while the lock is ours is something else.
+    async fn fenced(&mut self, transactions: &Transactions, table: &Table, reason: &str) {
+        let now = Instant::now();
+        self.fences.retain(|at| now - *at < FENCES_WITHIN);
+        self.fences.push(now);
+        let times = self.fences.len();
+        if times == FENCES {
+            error!(
+                transactional_id = transactional_id(transactions, table),
+                times,
+                "somebody else uses this transactional id, though this relay holds the leader's lock: each shuts the other out. Stop the other (a relay of a copy of this database?), or set `transactional_id`"
+            );
+        } else {
+            warn!(error = reason, "another producer has shut this one out");
+        }
+        let wait = PRODUCER_PAUSE * 2_u32.pow(times.min(5) as u32);
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Where each event is sent once: a producer whose transactions may begin. A new one is tried until that works, or until the stop.
+    pub(super) async fn once(
+        &mut self,
+        table: &Table,
+        sessions: &mut Sessions,
+    ) -> Result<Option<Once>, Closed> {
+        let Delivery::ExactlyOnce(transactions) = self.outbox.delivery.clone() else {
+            return Ok(None);
+        };
+        loop {
+            match self.open(&transactions, table, sessions).await {
+                Ok(once) => return Ok(Some(once)),
+                Err(Closed::Producer(reason)) => self.renew(&reason).await,
+                Err(Closed::Fenced(reason)) => self.fenced(&transactions, table, &reason).await,
+                Err(closed) => return Err(closed),
+            }
+            if self.stop.is_cancelled() {
+                return Err(Closed::Stopped);
+            }
+        }
+    }
+
+    /// What comes before the first transaction of a producer.
+    async fn open(
+        &self,
+        transactions: &Transactions,
+        table: &Table,
+        sessions: &mut Sessions,
+    ) -> Result<Once, Closed> {
+        let batch_size = {
+            let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            memory.batch_size
+        };
+        let id = transactional_id(transactions, table);
+        let topic = transactions.receipts.topic(&table.name, "");
+        let kafka = &self.settings.kafka;
+        let reports = Arc::new(Reports::default());
+        let bounds = (self.outbox.in_flight_rows, self.outbox.in_flight_bytes);
+        let their_reports = Arc::clone(&reports);
+        let producer =
+            Producer::transactional(kafka, table.id, bounds, batch_size, their_reports, &id)?;
+        producer.assume_connected();
+        let producer = Arc::new(producer);
+        let receipts = Arc::new(Receipts::of(kafka, &topic, table.id)?);
+        let opening = Opening {
+            table,
+            producer: Arc::clone(&producer),
+            reports: Arc::clone(&reports),
+            receipts: Arc::clone(&receipts),
+            transactional_id: id,
+            stop: self.stop.clone(),
+        };
+        let opened = Box::pin(opening.open(sessions)).await;
+        drop(opening);
+        match opened {
+            Ok(opened) => Ok(Once {
+                opened,
+                producer,
+                reports,
+                receipts,
+            }),
+            Err(closed) => {
+                // Letting go of it blocks.
+                tokio::task::spawn_blocking(move || drop(producer));
+                Err(closed)
+            }
+        }
+    }
+
+    /// Says that it leads, and what is wrong with the trigger.
+    fn begin_to_lead(&mut self, table: &Table) {
+        self.begin(Role::Leading, "leading", table);
+        self.tell_of_trigger(table);
     }
 
     /// Finds the table and becomes its leader.
@@ -282,8 +414,6 @@ impl OutboxRelay {
             // Asked now, the first row does not wait for it.
             self.topics.lock().await.limit(&topic).await;
         }
-        self.begin(Role::Leading, "leading", &table);
-        self.tell_of_trigger(&table);
         Ok(Ready {
             table,
             sessions,
@@ -399,24 +529,41 @@ impl OutboxRelay {
         Ok((producer, reports))
     }
 
-    pub(super) fn term<'a>(&'a self, table: &'a Table) -> Result<Term<'a>, ConfigError> {
-        let (alone, batch_size) = {
-            let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-            (!memory.suspects.is_empty(), memory.batch_size)
+    pub(super) fn term<'a>(
+        &'a self,
+        table: &'a Table,
+        once: Option<Once>,
+    ) -> Result<Term<'a>, ConfigError> {
+        let (alone, producer, reports, once) = match once {
+            // There a row is alone in its transaction.
+            Some(it) => (
+                false,
+                it.producer,
+                it.reports,
+                Some((it.opened, it.receipts)),
+            ),
+            None => {
+                let (alone, batch_size) = {
+                    let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                    (!memory.suspects.is_empty(), memory.batch_size)
+                };
+                let batching = if alone {
+                    Batching::Alone
+                } else {
+                    Batching::UpTo(batch_size)
+                };
+                let (producer, reports) = self.producer(table, batching)?;
+                producer.assume_connected();
+                (alone, Arc::new(producer), reports, None)
+            }
         };
-        let batching = if alone {
-            Batching::Alone
-        } else {
-            Batching::UpTo(batch_size)
-        };
-        let (producer, reports) = self.producer(table, batching)?;
-        producer.assume_connected();
         Ok(Term {
             outbox: &self.outbox,
             table,
             producer,
             reports,
             alone,
+            once,
             topics: Arc::clone(&self.topics),
             memory: Arc::clone(&self.memory),
             counters: Arc::clone(&self.counters),
@@ -428,6 +575,20 @@ impl OutboxRelay {
             pings: self.pings(),
         })
     }
+}
+
+/// A producer whose transactions may begin.
+pub(super) struct Once {
+    opened: Opened,
+    producer: Arc<Producer>,
+    reports: Arc<Reports>,
+    receipts: Arc<Receipts>,
+}
+
+/// The user's own, or one that no other outbox has.
+fn transactional_id(transactions: &Transactions, table: &Table) -> String {
+    let id = transactions.id.clone();
+    id.unwrap_or_else(|| format!("doorbell.{}", table.id.0))
 }
 
 /// The user's own bound, or librdkafka's default.

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::ledger::Ledger;
 use super::observer::Step;
 use super::parking::Parking;
 use super::refusal::Refusals;
@@ -15,7 +16,7 @@ use super::shared::{Asked, Counters, Ending, Memory, Pings, Shared};
 use super::vitals::Ailment;
 use super::window::Ticket;
 use crate::kafka::{Delivered, Verdict, decide, told};
-use crate::postgres::{Error, Leader, Sent};
+use crate::postgres::{Commit, Error, Leader, Sent};
 
 /// Deletes of a busy relay are this far apart: each is a transaction, and rows that go together go cheaper.
 const DELETE_INTERVAL: Duration = Duration::from_millis(5);
@@ -43,6 +44,8 @@ pub(crate) struct Settler {
     pub(crate) consecutive: bool,
     /// Whether each record is in a batch of its own, so that a refusal convicts it.
     pub(crate) alone: bool,
+    /// Where each event is sent once: the second stage takes the reports, and says what is committed.
+    pub(crate) ledger: Option<Arc<Ledger>>,
 }
 
 /// When what is due.
@@ -65,7 +68,8 @@ impl Settler {
             next_delete: now,
             next_full: now,
             next_commit: now,
-            retry_locked: None,
+            // Rows that were locked in an earlier term.
+            retry_locked: (!self.shared.window().locked().is_empty()).then_some(now),
             next_ping: self.pings.first(Asked::Leader),
             left: Vec::new(),
             failing: false,
@@ -115,7 +119,7 @@ impl Settler {
             biased;
             () = self.shared.abandon.cancelled() => false,
             () = sleep_until(due) => true,
-            () = self.shared.reports.arrived() => {
+            () = arrived(self.ledger.as_deref(), &self.shared) => {
                 // The reports are taken at once; the delete waits for its turn.
                 true
             }
@@ -149,6 +153,9 @@ impl Settler {
 
     /// Takes delivery reports in.
     fn take_reports(&self) {
+        if self.ledger.is_some() {
+            return;
+        }
         let Delivered {
             acknowledged,
             failed,
@@ -266,12 +273,21 @@ impl Settler {
         }
         let mut rows: Vec<Sent> = taken.iter().map(|(_, row)| *row).collect();
         let measures = rows.len() <= COMMIT_ROWS && now >= agenda.next_commit;
+        let mark = self.ledger.as_ref().map(|ledger| ledger.next_delete());
+        let commit = match mark {
+            Some(mark) => Commit::Marked(mark),
+            None if measures => Commit::Now,
+            None => Commit::Later,
+        };
         match self
             .leader
-            .delete(&mut rows, self.consecutive, measures)
+            .delete(&mut rows, self.consecutive, commit)
             .await
         {
             Ok(deleted) => {
+                if let (Some(ledger), Some(mark)) = (&self.ledger, mark) {
+                    ledger.deleted(mark);
+                }
                 if measures {
                     agenda.next_commit = now + COMMIT_INTERVAL;
                     self.shared.measured_commit(now.elapsed());
@@ -335,8 +351,12 @@ impl Settler {
 
     async fn delete_locked(&mut self, agenda: &mut Agenda) -> Result<(), Error> {
         let locked = self.shared.window().locked();
-        match self.leader.delete_unlocked(locked).await {
+        let mark = self.ledger.as_ref().map(|ledger| ledger.next_delete());
+        match self.leader.delete_unlocked(locked, mark).await {
             Ok(deleted) => {
+                if let (Some(ledger), Some(mark)) = (&self.ledger, mark) {
+                    ledger.deleted(mark);
+                }
                 self.counters.deleted.add(deleted.rows);
                 self.shared.window().still_locked(&deleted.locked);
                 let all_gone = deleted.locked.is_empty();
@@ -350,5 +370,13 @@ impl Settler {
                 Ok(())
             }
         }
+    }
+}
+
+/// Waits until there may be something to delete.
+async fn arrived(ledger: Option<&Ledger>, shared: &Shared) {
+    match ledger {
+        None => shared.reports.arrived().await,
+        Some(ledger) => ledger.committed.notified().await,
     }
 }

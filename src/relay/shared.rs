@@ -76,6 +76,8 @@ pub(crate) enum Ending {
     TableChanged,
     /// The producer is of no more use.
     Producer(String),
+    /// Another producer uses our transactional id.
+    Fenced(String),
     /// The session that fetches or the one that listens is lost or refused; what is in flight is settled on the leader's.
     Session(Error),
     /// The leader's session is lost, and the lock with it.
@@ -181,7 +183,7 @@ impl Shared {
             // It is still there after what the other end leads to.
             (Ending::Paused | Ending::Drained, _) => true,
             // A lost session leaves less than a lost producer.
-            (Ending::Producer(_), Ending::Postgres(_)) => true,
+            (Ending::Producer(_) | Ending::Fenced(_), Ending::Postgres(_)) => true,
             (current, _) => current.settles() && !settles,
         };
         if current.as_ref().is_none_or(is_worse) {
@@ -196,7 +198,7 @@ impl Shared {
 
     pub(crate) fn is_producer_lost(&self) -> bool {
         let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(*ending, Some(Ending::Producer(_)))
+        matches!(*ending, Some(Ending::Producer(_) | Ending::Fenced(_)))
     }
 
     /// Whether the term ends because a session other than the leader's is gone.
@@ -226,6 +228,8 @@ pub(crate) struct Memory {
     pub(crate) suspects: FxHashSet<Sent>,
     /// Batches are not made larger than this.
     pub(crate) batch_size: usize,
+    /// Transactions have no more rows than this, while one is looked for that cannot be sent.
+    pub(crate) transaction_rows: Option<usize>,
 }
 
 /// Whom the stages tell: what the relay knows of itself, and whoever follows the rows.

@@ -1,5 +1,6 @@
 //! One term of a leader: fetch, produce and delete at the same time on different rows, until something ends it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,22 +11,30 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, info, warn};
 
 use super::fetcher::{Fetcher, jittered};
+use super::opening::Opened;
 use super::pace::Pace;
 use super::parking::Parking;
 use super::position::Position;
-use super::publisher::Publisher;
+use super::publisher::{Publisher, Topical};
 use super::rate::Rate;
 use super::refusal::{Policies, Refusals};
 use super::scan::Scan;
 use super::settler::Settler;
 use super::shared::{Asked, Counters, Ending, Memory, Pings, Shared};
+use super::transactor::{Queue, Transactor};
 use super::window::{Limits, Window};
 use crate::config::Outbox;
-use crate::kafka::{Producer, Reports, Topics};
+use crate::kafka::{Producer, Receipts, Reports, Topics};
 use crate::postgres::{Bell, Error, Key, Leader, Reader, Ring, Table};
 
 /// When a session is lost, what is in flight may take this long to be settled before a new start: longer only when Kafka is away too.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Rows that are sent and not known to be deleted: a receipt of them has to fit into a record, at six bytes or so each.
+const MOST_NAMED: usize = 50_000;
+
+/// Batches that wait while a transaction commits: the next one takes them all.
+const TRANSACTION_BATCHES: usize = 8;
 
 /// The sessions of a leader.
 pub(crate) struct Sessions {
@@ -39,9 +48,11 @@ pub(crate) struct Sessions {
 pub(crate) struct Term<'a> {
     pub(crate) outbox: &'a Outbox,
     pub(crate) table: &'a Table,
-    pub(crate) producer: Producer,
+    pub(crate) producer: Arc<Producer>,
     pub(crate) reports: Arc<Reports>,
     pub(crate) alone: bool,
+    /// Where each event is sent once: what came before the first transaction, and where receipts go.
+    pub(crate) once: Option<(Opened, Arc<Receipts>)>,
     pub(crate) topics: Arc<tokio::sync::Mutex<Topics>>,
     pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) counters: Arc<Counters>,
@@ -87,7 +98,11 @@ impl Term<'_> {
             rows: self.outbox.in_flight_rows,
             bytes: self.outbox.in_flight_bytes,
         };
-        let shared = Arc::new(Shared::new(Window::new(limits), Arc::clone(&self.reports)));
+        let window = match &self.once {
+            None => Window::new(limits),
+            Some((opened, _)) => Window::new(limits).naming(MOST_NAMED, &opened.carried),
+        };
+        let shared = Arc::new(Shared::new(window, Arc::clone(&self.reports)));
         self.counters.begin_term(&shared, &self.memory);
         let (stop, stop_timeout) = (self.stop.clone(), self.stop_timeout);
         let mut tasks = self.start(sessions, &shared);
@@ -147,7 +162,8 @@ impl Term<'_> {
         let counters = Arc::clone(&self.counters);
         let ours = vec![bell.pid(), key.pid(), reader.pid(), leader.pid()];
         // One batch is published while the next is fetched, and one waits between them.
-        let (to_publisher, batches) = mpsc::channel(1);
+        let waiting = self.once.as_ref().map_or(1, |_| TRANSACTION_BATCHES);
+        let (to_publisher, batches) = mpsc::channel(waiting);
         let (ring, rings) = watch::channel(0);
         let sent_all = CancellationToken::new();
         let refusals = Arc::new(Refusals {
@@ -184,6 +200,23 @@ impl Term<'_> {
             refusals: Arc::clone(&refusals),
             batches,
         };
+        let ledger = self
+            .once
+            .as_ref()
+            .map(|(opened, _)| Arc::clone(&opened.ledger));
+        let second = match self.once {
+            None => Second::Publisher(publisher),
+            Some((opened, receipts)) => Second::Transactor(Box::new(Transactor {
+                publisher,
+                receipts,
+                ledger: opened.ledger,
+                once: opened.once,
+                counters: Arc::clone(&self.counters),
+                queue: Queue::default(),
+                topics: Topical::default(),
+                recent: VecDeque::new(),
+            })),
+        };
         let settler = Settler {
             leader,
             shared: Arc::clone(shared),
@@ -195,6 +228,7 @@ impl Term<'_> {
             sent_all: sent_all.clone(),
             consecutive: self.table.id_is_unique,
             alone: self.alone,
+            ledger,
         };
         let mut tasks = JoinSet::new();
         let span = Span::current();
@@ -217,7 +251,7 @@ impl Term<'_> {
         let settled = Arc::clone(shared);
         tasks.spawn(
             async move {
-                let producer = publisher.run().await;
+                let producer = second.run().await;
                 sent_all.cancel();
                 // The producer lives until everything it has is settled. Letting go of it blocks for as long as a request to a broker may take.
                 tokio::select! {
@@ -249,7 +283,25 @@ impl Term<'_> {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.held.start_over(std::time::Instant::now());
         let held = memory.held.heads().map(|row| row.id).max();
-        memory.refused.keys().max().copied().max(held)
+        let refused = memory.refused.keys().max().copied();
+        let opened = self.once.as_ref().map(|(opened, _)| opened);
+        let carried = opened.and_then(|opened| opened.carried.iter().map(|row| row.id).max());
+        refused.max(held).max(carried)
+    }
+}
+
+/// The second stage.
+enum Second {
+    Publisher(Publisher),
+    Transactor(Box<Transactor>),
+}
+
+impl Second {
+    async fn run(self) -> Arc<Producer> {
+        match self {
+            Self::Publisher(publisher) => publisher.run().await,
+            Self::Transactor(transactor) => transactor.run().await,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::held::{Lane, TopicNumber};
 use super::vitals::{Tally, is_finite};
 use crate::config::Poison;
+use crate::event::Named;
 use crate::postgres::Sent;
 
 /// When something happens, by two clocks.
@@ -96,6 +97,8 @@ struct Slot {
     fate: Fate,
     /// When it got there, in microseconds since the term began.
     since: u64,
+    /// What is in the row, where that was asked for.
+    hash: u32,
 }
 
 /// What is under way for one outbox.
@@ -113,8 +116,11 @@ pub(crate) struct Window {
     unacknowledged: usize,
     /// Slots that are acknowledged and not taken.
     acknowledged: usize,
-    /// Rows that Kafka has and somebody else has locked: known, but off the ring, so that one of them holds nothing up.
-    locked: FxHashMap<i64, i64>,
+    /// Rows that Kafka has and somebody else has locked, with their creation and what is in them: known, but off the ring, so that one of them holds
+    /// nothing up.
+    locked: FxHashMap<i64, (i64, u32)>,
+    /// Most rows, the locked ones included: a receipt has to name them.
+    nameable: usize,
     /// What time it is.
     now: Moment,
     /// When Kafka last acknowledged a row, or the first came onto the wire.
@@ -135,6 +141,7 @@ impl Window {
             unacknowledged: 0,
             acknowledged: 0,
             locked: FxHashMap::default(),
+            nameable: usize::MAX,
             now: Moment::default(),
             arrived: 0,
             cleared: 0,
@@ -163,7 +170,7 @@ impl Window {
             bytes: self.bytes,
             oldest: oldest
                 .into_iter()
-                .chain(self.locked.values().copied())
+                .chain(self.locked.values().map(|(created_at, _)| *created_at))
                 .min(),
             unacknowledged_for: (self.unacknowledged > 0).then(|| since(self.arrived)),
             undeleted_for: (self.undeleted() > 0).then(|| since(self.cleared)),
@@ -175,16 +182,27 @@ impl Window {
         self.rows - self.unacknowledged
     }
 
+    /// For rows that receipts name: no more than so many, and these are locked by somebody else from an earlier term.
+    pub(crate) fn naming(mut self, most: usize, carried: &[Named]) -> Self {
+        self.nameable = most;
+        let rows = carried.iter();
+        self.locked = rows
+            .map(|row| (row.id, (row.created_at, row.hash)))
+            .collect();
+        self
+    }
+
     /// The room for the next fetch; `None` while it is too small to be worth one. A quarter of the rows and of the bytes must be free: smaller bites
     /// would make as many statements as rows.
     pub(crate) fn room(&self) -> Option<Room> {
-        let rows = self.limits.rows.saturating_sub(self.rows);
+        let nameable = self.nameable.saturating_sub(self.len());
+        let rows = self.limits.rows.saturating_sub(self.rows).min(nameable);
         let bytes = self.limits.bytes.saturating_sub(self.bytes);
         // The ring is longer than its rows while an old slot is not over: bounded as well.
         let ring_is_long = self.slots.len() >= self.limits.rows * 4;
         let enough = rows > 0
             && bytes > 0
-            && rows * 4 >= self.limits.rows
+            && rows * 4 >= self.limits.rows.min(self.nameable)
             && bytes * 4 >= self.limits.bytes
             && !ring_is_long;
         enough.then_some(Room { rows, bytes })
@@ -204,6 +222,7 @@ impl Window {
             state: State::Sent,
             fate: Fate::default(),
             since: self.now.run,
+            hash: 0,
         });
         self.first + self.slots.len() - 1
     }
@@ -224,6 +243,48 @@ impl Window {
     pub(crate) fn sent(&self, ticket: Ticket) -> Option<(Sent, Fate)> {
         let slot = self.slots.get(ticket.checked_sub(self.first)?)?;
         (slot.state == State::Sent).then_some((slot.row, slot.fate))
+    }
+
+    /// What is in the rows from this ticket on.
+    pub(crate) fn describe(&mut self, ticket: Ticket, hashes: impl IntoIterator<Item = u32>) {
+        for (ticket, hash) in (ticket..).zip(hashes) {
+            if let Some(slot) = self.slot(ticket) {
+                slot.hash = hash;
+            }
+        }
+    }
+
+    /// How many of the rows from `first` up to `end` are on their way to Kafka.
+    pub(crate) fn on_the_wire(&mut self, first: Ticket, end: Ticket) -> usize {
+        let sent = |ticket: &Ticket| {
+            self.slot(*ticket)
+                .is_some_and(|slot| slot.state == State::Sent)
+        };
+        (first..end).filter(sent).count()
+    }
+
+    /// The rows before this ticket that are not known to be deleted: those of the transaction that ends there, and of earlier ones.
+    pub(crate) fn named_before(&self, end: Ticket) -> Vec<Named> {
+        let rows = self.slots.iter().take(end.saturating_sub(self.first));
+        let on_the_ring = rows.filter(|slot| slot.state != State::Over);
+        let locked = self.locked.iter();
+        on_the_ring
+            .map(|slot| Named {
+                id: slot.row.id,
+                created_at: slot.row.created_at,
+                hash: slot.hash,
+            })
+            .chain(locked.map(|(id, (created_at, hash))| Named {
+                id: *id,
+                created_at: *created_at,
+                hash: *hash,
+            }))
+            .collect()
+    }
+
+    /// The first ticket that is not over: every row before it is deleted, or locked by somebody else.
+    pub(crate) fn first_ticket(&self) -> Ticket {
+        self.first
     }
 
     /// Kafka has the row: which one.
@@ -299,7 +360,9 @@ impl Window {
 
     /// A row that was taken cannot be deleted now, since somebody holds it locked.
     pub(crate) fn is_locked(&mut self, row: Sent) {
-        self.locked.insert(row.id, row.created_at);
+        let slot = self.slots.iter().find(|slot| slot.row == row);
+        let hash = slot.map_or(0, |slot| slot.hash);
+        self.locked.insert(row.id, (row.created_at, hash));
     }
 
     /// Rows that were locked when they should have been deleted.
@@ -333,7 +396,7 @@ impl Window {
             .chain(
                 self.locked
                     .iter()
-                    .map(|(id, created_at)| (*id, *created_at)),
+                    .map(|(id, (created_at, _))| (*id, *created_at)),
             )
             .collect()
     }

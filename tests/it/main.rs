@@ -14,6 +14,7 @@ mod crash;
 mod dead;
 mod delivery;
 mod drain;
+mod exactly_once;
 mod failover;
 mod fetch;
 mod gaps;

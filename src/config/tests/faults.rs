@@ -210,6 +210,30 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
             "2: `poison_topics` is a section: write [outbox.poison_topics] on a line of its own",
         ),
         (
+            "[[outbox]]\ndelivery = 'exactly-onec'",
+            "2: the delivery mode is unknown; did you mean `exactly-once`?",
+        ),
+        (
+            "[[outbox]]\ntransactional_id = 'x'",
+            "2: `transactional_id` belongs to the mode exactly-once",
+        ),
+        (
+            "[[outbox]]\ndelivery = 'at-least-once'\nreceipts = 'x'",
+            "3: `receipts` belongs to the mode exactly-once",
+        ),
+        (
+            "[[outbox]]\ndelivery = 'exactly-once'\ntransactional_id = ' '",
+            "3: the transactional id must be a text of 1 to 249 bytes",
+        ),
+        (
+            "[[outbox]]\ndelivery = 'exactly-once'\nreceipts = '{type}'",
+            "3: the topic of the receipts cannot depend on {type}",
+        ),
+        (
+            "[[outbox]]\ndelivery = 'exactly-once'\nreceipts = 'a b'",
+            "3: the topic of the receipts is not legal",
+        ),
+        (
             "[[outbox]]\nin_flight_rows = '1'",
             "2: `in_flight_rows` must be a whole number, without quotes",
         ),
@@ -297,6 +321,10 @@ fn each_fault_of_a_flag_or_variable_names_it() {
         (
             outbox(|flags| flags.poison = Some("parc".into())),
             "--poison: the poison policy is unknown; did you mean `park`?",
+        ),
+        (
+            outbox(|flags| flags.delivery = Some("twice".into())),
+            "--delivery: the delivery mode is unknown; known are at-least-once, exactly-once",
         ),
         (
             outbox(|flags| flags.in_flight_rows = Some("many".into())),
@@ -387,7 +415,8 @@ fn what_doorbell_sets_itself_is_refused_with_the_reason() {
         ("delivery.timeout.ms", "always 0"),
         ("retries", "until Kafka has it"),
         ("message.send.max.retries", "until Kafka has it"),
-        ("transactional.id", "delivery mode"),
+        ("transactional.id", "`transactional_id` in [[outbox]]"),
+        ("transaction.timeout.ms", "always 60 s"),
         ("queue.buffering.max.messages", "`in_flight_rows`"),
         ("queue.buffering.max.kbytes", "`in_flight_bytes`"),
         (

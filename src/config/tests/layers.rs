@@ -56,6 +56,7 @@ fn a_whole_file_gives_the_settings() {
         in_flight_rows: 1000,
         in_flight_bytes: 1 << 20,
         max_rate: Some(500),
+        delivery: Delivery::AtLeastOnce,
     };
     assert_eq!(first, &first_expected);
     let table = TableName {
@@ -67,6 +68,10 @@ fn a_whole_file_gives_the_settings() {
         &Outbox {
             table,
             in_flight_bytes: 65536,
+            delivery: Delivery::ExactlyOnce(Transactions {
+                id: Some("file".into()),
+                ..Transactions::default()
+            }),
             ..Outbox::default()
         }
     );
@@ -157,6 +162,9 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
             poison: Some("stop".into()),
             in_flight_bytes: Some("2MiB".into()),
             max_rate: Some("off".into()),
+            delivery: Some("exactly-once".into()),
+            transactional_id: Some("flag".into()),
+            receipts: Some("flag.{table}".into()),
         },
         ..Overrides::default()
     };
@@ -183,6 +191,10 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
         poison_topics: BTreeMap::new(),
         in_flight_bytes: 2 << 20,
         max_rate: None,
+        delivery: Delivery::ExactlyOnce(Transactions {
+            id: Some("flag".into()),
+            receipts: Route::parse("flag.{table}").expect("a legal route"),
+        }),
     };
     assert_eq!(outboxes, [expected]);
 }

@@ -45,6 +45,8 @@ audit.log = "park"
 [[outbox]]
 table = '"Other"'
 in_flight_bytes = 65536
+delivery = "exactly-once"
+transactional_id = "file"
 "#;
 
 /// The least that is complete, so that a test sees its own faults alone.

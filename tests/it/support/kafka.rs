@@ -1,12 +1,13 @@
 //! What a consumer sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -45,17 +46,37 @@ impl Received {
 pub(crate) struct Consumer {
     inner: BaseConsumer,
     pub(crate) received: Vec<Received>,
+    /// From the beginning, once more.
+    list: TopicPartitionList,
+    /// Partitions whose end it has met.
+    ended: BTreeSet<i32>,
+    committed: bool,
 }
 
 impl Consumer {
     /// The topic must exist.
     pub(crate) fn new(world: &World, topic: &str) -> Self {
+        Self::of(world, topic, false)
+    }
+
+    /// Reads committed records only.
+    pub(crate) fn committed(world: &World, topic: &str) -> Self {
+        Self::of(world, topic, true)
+    }
+
+    fn of(world: &World, topic: &str, committed: bool) -> Self {
+        let isolation = match committed {
+            true => "read_committed",
+            false => "read_uncommitted",
+        };
         let inner: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &world.services.kafka_brokers)
             .set("group.id", "doorbell-tests")
             .set("enable.auto.commit", "false")
             .set("fetch.message.max.bytes", "10000000")
             .set("reconnect.backoff.max.ms", "1000")
+            .set("isolation.level", isolation)
+            .set("enable.partition.eof", "true")
             .create()
             .expect("a consumer");
         let metadata = inner
@@ -72,6 +93,9 @@ impl Consumer {
         Self {
             inner,
             received: Vec::new(),
+            list,
+            ended: BTreeSet::new(),
+            committed,
         }
     }
 
@@ -94,6 +118,9 @@ impl Consumer {
 
     /// All that is in the topic now: reads up to the ends that the broker names.
     pub(crate) fn drain(&mut self) -> &[Received] {
+        if self.committed {
+            return self.drain_committed();
+        }
         let mut ends = BTreeMap::new();
         let assignment = self.inner.assignment().expect("an assignment");
         for element in assignment.elements() {
@@ -107,13 +134,36 @@ impl Consumer {
         self.await_records(total)
     }
 
+    /// Marks of transactions have offsets too, so it is read anew to the ends that the consumer itself meets.
+    fn drain_committed(&mut self) -> &[Received] {
+        self.received.clear();
+        self.ended.clear();
+        self.inner.unassign().expect("an assignment that ends");
+        self.inner.assign(&self.list).expect("an assignment");
+        let mut last = Instant::now();
+        while self.ended.len() < self.list.count() {
+            if self.poll(Duration::from_millis(100)) {
+                last = Instant::now();
+            }
+            assert!(last.elapsed() < PATIENCE, "no end within {PATIENCE:?}");
+        }
+        &self.received
+    }
+
     /// Takes one record; whether there was one.
     pub(crate) fn poll(&mut self, wait: Duration) -> bool {
         let Some(result) = self.inner.poll(wait) else {
             return false;
         };
         // A broker that was killed is an error that passes.
-        let Ok(message) = result else { return false };
+        let message = match result {
+            Ok(message) => message,
+            Err(KafkaError::PartitionEOF(partition)) => {
+                self.ended.insert(partition);
+                return false;
+            }
+            Err(_) => return false,
+        };
         let headers = message.headers().map(|headers| {
             let owned = |header: Header<'_, &[u8]>| {
                 (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
@@ -151,6 +201,28 @@ pub(super) fn delete_topics(world: &World) {
     }
 }
 
+/// Deletes a topic, and waits until it is gone.
+pub(crate) fn delete_topic(world: &World, topic: &str) {
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let admin = admin(world);
+    let results = world.block_on(admin.delete_topics(&[topic], &options));
+    for result in results.expect("an answer") {
+        result.expect("the topic is deleted");
+    }
+}
+
+/// Begins as a producer with this transactional id does: whoever used it before is shut out.
+pub(crate) fn steal_transactional_id(world: &World, id: &str) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &world.services.kafka_brokers)
+        .set("transactional.id", id)
+        .create()
+        .expect("a producer");
+    eventually("the transactional id is taken", || {
+        producer.init_transactions(PATIENCE).ok()
+    });
+}
+
 /// Creates a topic with settings, to be deleted with the world.
 pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     // As many copies as the brokers make by default: one on a single node, three on three.
@@ -163,7 +235,7 @@ pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings
     for result in results.expect("an answer") {
         result.expect("the topic is created");
     }
-    world.topics.borrow_mut().push(topic.to_owned());
+    world.will_delete(topic);
 }
 
 /// Writes records to a partition, as somebody else's producer might: in one transaction that is committed or aborted, or in none.

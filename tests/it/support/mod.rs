@@ -16,7 +16,9 @@ pub(crate) use cable::Cable;
 pub(crate) use certificates::{Authority, Identity};
 pub(crate) use checkup::Checkup;
 pub(crate) use http::{Answer, ask, ask_at, get};
-pub(crate) use kafka::{Consumer, Received, create_topic, produce};
+pub(crate) use kafka::{
+    Consumer, Received, create_topic, delete_topic, produce, steal_transactional_id,
+};
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;
 pub(crate) use proxy::Proxy;

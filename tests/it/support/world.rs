@@ -66,6 +66,15 @@ impl World {
         world
     }
 
+    /// A topic that somebody else makes is deleted with the world as well.
+    pub(crate) fn will_delete(&self, topic: &str) {
+        let mut topics = self.topics.borrow_mut();
+        // The library cannot bear one twice.
+        if !topics.iter().any(|known| known == topic) {
+            topics.push(topic.to_owned());
+        }
+    }
+
     /// The database's name.
     pub(crate) fn name(&self) -> &str {
         &self.name

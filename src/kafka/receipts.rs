@@ -1,0 +1,320 @@
+//! Where receipts are kept: a compacted topic of one partition. It is read to a record of one's own, never to "the end": another's open transaction
+//! holds the end back, and an old receipt would come out.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::admin::Admin;
+use super::consumer::Reader;
+use super::history::{consumer, passes};
+use super::producer::{ConfigError, Producer, SendError};
+use super::receipt::{Receipt, Unreadable};
+use crate::config::Kafka;
+use crate::event::OutboxId;
+
+/// For one answer of the brokers.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a wait goes on before it is looked whether it is still wanted.
+const TURN: Duration = Duration::from_millis(50);
+/// Offsets before the end where the last receipt is looked for first: each transaction takes two.
+const FIRST_STEP: i64 = 64;
+/// And so many times as far back, where it is not there.
+const WIDER: i64 = 16;
+
+/// The receipts cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptsError {
+    /// The brokers do not answer now.
+    #[error("the receipts in topic {topic} cannot be reached: {reason}")]
+    Away {
+        /// The topic.
+        topic: String,
+        /// What the library said.
+        reason: String,
+    },
+    /// The configuration for Kafka cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The topic is not what it must be.
+    #[error("topic {topic} cannot hold receipts: {problem}; {remedy}")]
+    Wrong {
+        /// The topic.
+        topic: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// What is read is no longer wanted.
+    #[error("reading the receipts was given up")]
+    GivenUp,
+}
+
+/// The receipts of one outbox.
+pub struct Receipts {
+    kafka: Kafka,
+    topic: String,
+    /// The key of its records: an outbox has one receipt, the last.
+    key: String,
+    barrier_key: String,
+    consumer: Reader,
+}
+
+impl Receipts {
+    /// Nothing is contacted yet.
+    pub fn of(kafka: &Kafka, topic: &str, outbox: OutboxId) -> Result<Self, ConfigError> {
+        let OutboxId(id) = outbox;
+        Ok(Self {
+            kafka: kafka.clone(),
+            topic: topic.to_owned(),
+            key: id.to_string(),
+            barrier_key: format!("{id}:barrier"),
+            consumer: consumer(kafka, "read_committed")?,
+        })
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Sends a receipt, in the transaction that is open.
+    pub fn send(&self, producer: &Producer, value: &[u8], ticket: usize) -> Result<(), SendError> {
+        producer.send_receipt(&self.topic, &self.key, value, ticket)
+    }
+
+    /// Sends a barrier: whoever reads up to it has read every receipt that was committed before.
+    pub fn send_barrier(
+        &self,
+        producer: &Producer,
+        token: &str,
+        ticket: usize,
+    ) -> Result<(), SendError> {
+        producer.send_receipt(&self.topic, &self.barrier_key, token.as_bytes(), ticket)
+    }
+
+    /// Makes the topic where there is none, and checks one that is there.
+    pub async fn prepare(&self) -> Result<(), ReceiptsError> {
+        let admin = Admin::new(&self.kafka)?;
+        let new = NewTopic::new(&self.topic, 1, TopicReplication::Fixed(-1))
+            .set("cleanup.policy", "compact")
+            // What is no longer needed goes soon: only closed segments are compacted.
+            .set("segment.ms", "3600000")
+            .set("segment.bytes", "104857600")
+            .set("max.message.bytes", "10485760");
+        let options = AdminOptions::new()
+            .operation_timeout(Some(PATIENCE))
+            .request_timeout(Some(PATIENCE));
+        let made = admin
+            .get()
+            .create_topics(&[new], &options)
+            .await
+            .map_err(|error| self.away(&error))?;
+        match made.into_iter().next() {
+            Some(Err((_, Code::TopicAlreadyExists))) => {}
+            // Whoever may not create it may still use one that is there.
+            Some(Err((_, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed))) => {
+                if self.partitions()?.is_none() {
+                    return Err(self.wrong(
+                        "it does not exist, and this user may not create it",
+                        &format!(
+                            "create it with one partition and cleanup.policy=compact, or grant the user Create on topic {}",
+                            self.topic
+                        ),
+                    ));
+                }
+            }
+            Some(Err((_, code @ (Code::InvalidTopic | Code::PolicyViolation)))) => {
+                return Err(self.wrong(&code.to_string(), "set `receipts` to another topic"));
+            }
+            Some(Err((_, code))) => return Err(self.away(&code)),
+            Some(Ok(_)) | None => return Ok(()),
+        }
+        self.check(&admin, &options).await
+    }
+
+    async fn check(&self, admin: &Admin, options: &AdminOptions) -> Result<(), ReceiptsError> {
+        match self.partitions()? {
+            Some(1) => {}
+            None => return Err(self.away(&"the topic is not there yet")),
+            Some(count) => {
+                return Err(self.wrong(
+                    &format!("it has {count} partitions"),
+                    "set `receipts` to a topic with one partition, or to one that does not exist",
+                ));
+            }
+        }
+        let resources = [ResourceSpecifier::Topic(&self.topic)];
+        let answer = admin
+            .get()
+            .describe_configs(&resources, options)
+            .await
+            .map_err(|error| self.away(&error))?;
+        let policy = match answer.into_iter().next() {
+            Some(Ok(resource)) => resource
+                .get("cleanup.policy")
+                .and_then(|entry| entry.value.clone())
+                .unwrap_or_default(),
+            Some(Err(
+                code @ (Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed),
+            )) => {
+                return Err(self.wrong(
+                    &format!("its cleanup.policy cannot be checked: {code}"),
+                    &format!("grant the user DescribeConfigs on topic {}", self.topic),
+                ));
+            }
+            Some(Err(code)) => return Err(self.away(&code)),
+            None => return Err(self.away(&"no answer about its configuration")),
+        };
+        if policy != "compact" {
+            let problem =
+                format!("its cleanup.policy is {policy}, which forgets receipts by their age");
+            let remedy = format!(
+                "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {} --add-config cleanup.policy=compact",
+                self.kafka.brokers, self.topic
+            );
+            return Err(self.wrong(&problem, &remedy));
+        }
+        Ok(())
+    }
+
+    /// How many partitions the topic has. No topic is made by asking.
+    fn partitions(&self) -> Result<Option<usize>, ReceiptsError> {
+        Ok(self.partition_ids(&self.topic)?.map(|ids| ids.len()))
+    }
+
+    fn partition_ids(&self, topic: &str) -> Result<Option<Vec<i32>>, ReceiptsError> {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(topic), PATIENCE)
+            .map_err(|error| self.away(&error))?;
+        let Some(found) = metadata.topics().first() else {
+            return Ok(None);
+        };
+        match found.error().map(Code::from) {
+            None => Ok(Some(found.partitions().iter().map(|p| p.id()).collect())),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
+            Some(code) => Err(self.away(&code)),
+        }
+    }
+
+    /// The last receipt that was committed before the barrier with this token; `None` where there was none. Blocks.
+    pub fn last_before(
+        &self,
+        token: &str,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Receipt>, ReceiptsError> {
+        let (low, high) = self
+            .consumer
+            .fetch_watermarks(&self.topic, 0, PATIENCE)
+            .map_err(|error| self.away(&error))?;
+        let mut step = FIRST_STEP;
+        loop {
+            let from = high.saturating_sub(step).max(low);
+            let found = self.read(from, token, wanted)?;
+            if found.is_some() || from <= low {
+                return Ok(found);
+            }
+            step = step.saturating_mul(WIDER);
+        }
+    }
+
+    fn read(
+        &self,
+        from: i64,
+        token: &str,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Receipt>, ReceiptsError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, 0, Offset::Offset(from))
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(|error| self.away(&error))?;
+        let mut last = None;
+        let mut heard = Instant::now();
+        while wanted() {
+            match self.consumer.poll(TURN) {
+                None if heard.elapsed() < PATIENCE => {}
+                None => {
+                    return Err(self.away(&"a transaction of somebody else's is open in it"));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(code) if passes(code) => {}
+                    _ => return Err(self.away(&error)),
+                },
+                Some(Ok(message)) => {
+                    heard = Instant::now();
+                    let value = message.payload().unwrap_or_default();
+                    let is = |key: &str| message.key() == Some(key.as_bytes());
+                    if is(&self.key) {
+                        let read = Receipt::decode(value).map_err(|Unreadable| {
+                            self.wrong(
+                                &format!("at offset {} {Unreadable}", message.offset()),
+                                "use the version of Doorbell that wrote it, or set `receipts` to another topic",
+                            )
+                        })?;
+                        last = Some(read);
+                    } else if is(&self.barrier_key) && value == token.as_bytes() {
+                        return Ok(last);
+                    }
+                }
+            }
+        }
+        Err(ReceiptsError::GivenUp)
+    }
+
+    /// Waits until everything that the topics hold now is either committed or aborted: until then nobody can know which. Blocks.
+    pub fn await_stable(
+        &self,
+        topics: &[String],
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(), ReceiptsError> {
+        let whole = consumer(&self.kafka, "read_uncommitted")?;
+        for topic in topics {
+            // Of a topic that is gone nothing is read any more.
+            for partition in self.partition_ids(topic)?.unwrap_or_default() {
+                let end = |consumer: &Reader| {
+                    consumer
+                        .fetch_watermarks(topic, partition, PATIENCE)
+                        .map(|(_, end)| end)
+                        .map_err(|error| self.away(&error))
+                };
+                let until = end(&whole)?;
+                let begun = Instant::now();
+                while end(&self.consumer)? < until {
+                    if !wanted() {
+                        return Err(ReceiptsError::GivenUp);
+                    }
+                    if begun.elapsed() > PATIENCE {
+                        let reason = format!(
+                            "a transaction is open in topic {topic}, partition {partition}, before offset {until}: what became of its records is not known"
+                        );
+                        return Err(self.away(&reason));
+                    }
+                    std::thread::sleep(TURN);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn away(&self, reason: &impl ToString) -> ReceiptsError {
+        ReceiptsError::Away {
+            topic: self.topic.clone(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn wrong(&self, problem: &str, remedy: &str) -> ReceiptsError {
+        ReceiptsError::Wrong {
+            topic: self.topic.clone(),
+            problem: problem.to_owned(),
+            remedy: remedy.to_owned(),
+        }
+    }
+}
