@@ -85,6 +85,13 @@ impl ScratchTopics {
         Ok(name)
     }
 
+    /// The name of a topic that a relay will make for its receipts.
+    pub fn receipts(&mut self) -> String {
+        let name = format!("{}.{}.receipts", self.prefix, self.names.len());
+        self.names.push(name.clone());
+        name
+    }
+
     /// Removes a topic.
     pub async fn remove(&mut self, name: &str) -> Result<(), TopicError> {
         let options = AdminOptions::new().request_timeout(Some(MAKING));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::figures::{Spread, thousands};
-use super::plan::{Plan, shown_bytes};
+use super::plan::{Mode, Plan, shown_bytes};
 use super::plot::{self, Bars};
 use super::report::{Section, Table};
 use super::stage::Stage;
@@ -24,6 +24,7 @@ struct Spec {
     round: u32,
     payload: u32,
     held: bool,
+    delivery: Mode,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,12 +33,15 @@ pub(super) struct Results {
     summary: Vec<Summary>,
     /// Rate with an old snapshot held over the rate without, round by round.
     held_over_free: Option<Spread>,
+    /// Rate of exactly-once over that of at-least-once, round by round.
+    once_over_usual: Option<Spread>,
 }
 
 #[derive(Debug, Clone, Serialize)]
 struct Run {
     round: u32,
     payload_bytes: u32,
+    delivery: Mode,
     rows: u64,
     /// An idle transaction held a snapshot from before the rows were deleted.
     snapshot_held: bool,
@@ -49,10 +53,20 @@ struct Run {
     peak_memory_mib: f64,
 }
 
+/// What was measured: the payload's bytes, whether a snapshot was held, the delivery mode.
+type Kind = (u32, bool, Mode);
+
+impl Run {
+    fn kind(&self) -> Kind {
+        (self.payload_bytes, self.snapshot_held, self.delivery)
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Summary {
     payload_bytes: u32,
     snapshot_held: bool,
+    delivery: Mode,
     rows: u64,
     rows_per_second: Spread,
     payload_mb_per_second: Spread,
@@ -64,14 +78,17 @@ fn schedule(plan: &Plan) -> Vec<Spec> {
     let mut specs = Vec::new();
     for round in 1..=plan.drain_rounds {
         for payload in &plan.payloads {
-            let free = Spec {
-                round,
-                payload: *payload,
-                held: false,
-            };
-            specs.push(free);
-            if *payload == plan.held_payload() {
-                specs.push(Spec { held: true, ..free });
+            for delivery in &plan.deliveries {
+                let free = Spec {
+                    round,
+                    payload: *payload,
+                    held: false,
+                    delivery: *delivery,
+                };
+                specs.push(free);
+                if *payload == plan.held_payload() {
+                    specs.push(Spec { held: true, ..free });
+                }
             }
         }
     }
@@ -92,8 +109,9 @@ pub(super) async fn measure(stage: &mut Stage) -> anyhow::Result<Results> {
         };
         let rounds = stage.plan.drain_rounds;
         stage.progress.step(format!(
-            "drain: {} payloads{held}, round {} of {rounds}",
+            "drain: {} payloads{held}{}, round {} of {rounds}",
             shown_bytes(spec.payload.into()),
+            spec.delivery.suffix(),
             spec.round
         ));
         runs.push(run(stage, spec).await?);
@@ -113,7 +131,13 @@ async fn run(stage: &mut Stage, spec: Spec) -> anyhow::Result<Run> {
     } else {
         None
     };
-    let relay = stage.relay(&topic, &[]).await?;
+    let receipts = stage.topics.receipts();
+    let flags = ["--delivery", "exactly-once", "--receipts", &receipts];
+    let flags = match spec.delivery {
+        Mode::AtLeastOnce => &[][..],
+        Mode::ExactlyOnce => &flags,
+    };
+    let relay = stage.relay(&topic, flags).await?;
     let begun = Instant::now();
     while !stage.scratch.is_drained(last).await? {
         ensure!(
@@ -130,10 +154,12 @@ async fn run(stage: &mut Stage, spec: Spec) -> anyhow::Result<Run> {
         horizon.release().await?;
     }
     stage.topics.remove(&topic).await?;
+    stage.topics.remove(&receipts).await?;
     let count = rows as f64;
     Ok(Run {
         round: spec.round,
         payload_bytes: spec.payload,
+        delivery: spec.delivery,
         rows,
         snapshot_held: spec.held,
         seconds,
@@ -146,10 +172,7 @@ async fn run(stage: &mut Stage, spec: Spec) -> anyhow::Result<Run> {
 
 impl Results {
     fn of(runs: Vec<Run>) -> Self {
-        let mut kinds: Vec<(u32, bool)> = runs
-            .iter()
-            .map(|run| (run.payload_bytes, run.snapshot_held))
-            .collect();
+        let mut kinds: Vec<Kind> = runs.iter().map(Run::kind).collect();
         kinds.sort_unstable();
         kinds.dedup();
         let summary = kinds
@@ -158,15 +181,27 @@ impl Results {
             .collect();
         let free = |held: &Run| {
             runs.iter().find(|free| {
-                !free.snapshot_held
-                    && (free.round, free.payload_bytes) == (held.round, held.payload_bytes)
+                let (payload, _, delivery) = held.kind();
+                free.round == held.round && free.kind() == (payload, false, delivery)
             })
         };
+        let usual = |once: &Run| {
+            runs.iter().find(|usual| {
+                let (payload, held, _) = once.kind();
+                usual.round == once.round && usual.kind() == (payload, held, Mode::AtLeastOnce)
+            })
+        };
+        let once = runs
+            .iter()
+            .filter(|run| run.delivery == Mode::ExactlyOnce && !run.snapshot_held);
+        let once =
+            once.filter_map(|once| Some(once.rows_per_second / usual(once)?.rows_per_second));
         let held = runs.iter().filter(|run| run.snapshot_held);
         let ratios =
             held.filter_map(|held| Some(held.rows_per_second / free(held)?.rows_per_second));
         Self {
             held_over_free: Spread::of(ratios),
+            once_over_usual: Spread::of(once),
             summary,
             runs,
         }
@@ -190,7 +225,11 @@ impl Results {
                 ""
             };
             table.push([
-                format!("{}{held}", shown_bytes(one.payload_bytes.into())),
+                format!(
+                    "{}{held}{}",
+                    shown_bytes(one.payload_bytes.into()),
+                    one.delivery.suffix()
+                ),
                 thousands(one.rows as f64),
                 thousands(one.rows_per_second.median),
                 thousands(one.rows_per_second.min),
@@ -206,6 +245,12 @@ impl Results {
         if let Some(ratio) = &self.held_over_free {
             notes.push(format!(
                 "With an old snapshot held / without, round by round: median {:.2}, from {:.2} to {:.2}.",
+                ratio.median, ratio.min, ratio.max
+            ));
+        }
+        if let Some(ratio) = &self.once_over_usual {
+            notes.push(format!(
+                "Exactly once / at least once, round by round, all payloads: median {:.2}, from {:.2} to {:.2}.",
                 ratio.median, ratio.min, ratio.max
             ));
         }
@@ -227,7 +272,8 @@ impl Results {
         let rates = |held: bool| {
             let of = |free: &&Summary| {
                 let same = |one: &&Summary| {
-                    one.snapshot_held == held && one.payload_bytes == free.payload_bytes
+                    (one.payload_bytes, one.snapshot_held, one.delivery)
+                        == (free.payload_bytes, held, free.delivery)
                 };
                 let found = self.summary.iter().find(same);
                 found.map_or(f64::NAN, |one| one.rows_per_second.median)
@@ -239,7 +285,7 @@ impl Results {
             unit: "rows/s".into(),
             groups: free
                 .iter()
-                .map(|one| shown_bytes(one.payload_bytes.into()))
+                .map(|one| shown_bytes(one.payload_bytes.into()) + one.delivery.suffix())
                 .collect(),
             series: vec![
                 ("backlog".into(), rates(false)),
@@ -251,15 +297,13 @@ impl Results {
 }
 
 impl Summary {
-    fn of(runs: &[Run], kind: (u32, bool)) -> Option<Self> {
-        let same: Vec<&Run> = runs
-            .iter()
-            .filter(|run| (run.payload_bytes, run.snapshot_held) == kind)
-            .collect();
+    fn of(runs: &[Run], kind: Kind) -> Option<Self> {
+        let same: Vec<&Run> = runs.iter().filter(|run| run.kind() == kind).collect();
         let spread = |figure: fn(&Run) -> f64| Spread::of(same.iter().map(|run| figure(run)));
         Some(Self {
             payload_bytes: kind.0,
             snapshot_held: kind.1,
+            delivery: kind.2,
             rows: same.first()?.rows,
             rows_per_second: spread(|run| run.rows_per_second)?,
             payload_mb_per_second: spread(|run| run.payload_mb_per_second)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::plan::Part;
+use super::plan::{Mode, Part};
 
 /// The flags of `doorbell bench`.
 #[derive(Debug, Args)]
@@ -62,6 +62,9 @@ pub(in crate::app) struct BenchFlags {
     /// Watch an idle relay for so long [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = span)]
     pub(super) idle: Option<Duration>,
+    /// Measure `drain` and `latency` in these delivery modes, with a comma, round by round [default: at-least-once]
+    #[arg(long, value_enum, value_name = "MODE", value_delimiter = ',')]
+    pub(super) delivery: Vec<Mode>,
     /// Make topics with so many partitions [default: 6]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub(super) partitions: Option<i32>,

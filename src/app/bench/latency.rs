@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::figures::{Durations, Latency, thousands};
-use super::plan::Plan;
+use super::plan::{Mode, Plan};
 use super::plot::{self, Bars, Lines};
 use super::report::{Section, Table};
 use super::stage::Stage;
@@ -43,6 +43,7 @@ struct Load {
     sessions: u32,
     /// Rows a second; none for rows that come alone.
     rate: Option<u32>,
+    delivery: Mode,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,6 +80,7 @@ fn loads(plan: &Plan) -> Vec<Load> {
         gap: plan.single_gap,
         sessions: 1,
         rate: None,
+        delivery: Mode::AtLeastOnce,
     };
     let at_rate = |rate: &u32| {
         let rows = rate.div_ceil(MOST_COMMITS);
@@ -89,18 +91,29 @@ fn loads(plan: &Plan) -> Vec<Load> {
             gap: Duration::from_secs_f64(1.0 / commits),
             sessions: (commits as u32 / COMMITS_A_SESSION).clamp(1, MOST_SESSIONS),
             rate: Some(*rate),
+            ..single
         }
     };
-    std::iter::once(single)
-        .chain(plan.rates.iter().map(at_rate))
-        .collect()
+    let all = std::iter::once(single).chain(plan.rates.iter().map(at_rate));
+    let in_mode = |load: Load| {
+        let modes = plan.deliveries.iter();
+        modes.map(move |delivery| Load {
+            delivery: *delivery,
+            ..load
+        })
+    };
+    all.flat_map(in_mode).collect()
 }
 
 impl Load {
     fn name(&self) -> String {
+        let mode = self.delivery.suffix();
         match self.rate {
-            Some(rate) => format!("{} rows/s", thousands(rate.into())),
-            None => format!("idle, a row each {}", humantime::format_duration(self.gap)),
+            Some(rate) => format!("{} rows/s{mode}", thousands(rate.into())),
+            None => format!(
+                "idle, a row each {}{mode}",
+                humantime::format_duration(self.gap)
+            ),
         }
     }
 }
@@ -126,7 +139,9 @@ async fn one(stage: &mut Stage, load: Load) -> anyhow::Result<Measured> {
     for number in 0..load.sessions {
         writers.push(Writer::open(&stage.scratch, number, None).await?);
     }
-    let mut watch = Watch::begin(stage, &topic)?;
+    let receipts = stage.topics.receipts();
+    let receipts_used = (load.delivery == Mode::ExactlyOnce).then_some(receipts.as_str());
+    let mut watch = Watch::begin(stage, &topic, receipts_used)?;
     let warm_up = Load {
         commits: WARM_UP,
         gap: Duration::from_millis(5),
@@ -142,6 +157,7 @@ async fn one(stage: &mut Stage, load: Load) -> anyhow::Result<Measured> {
     drop(writers);
     let (arrived, stations) = watch.end().await?;
     stage.topics.remove(&topic).await?;
+    stage.topics.remove(&receipts).await?;
     Measured::of(&load, took, &committed, &arrived, &stations)
 }
 

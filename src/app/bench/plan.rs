@@ -34,6 +34,26 @@ impl Part {
     }
 }
 
+/// How often a consumer may see an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Mode {
+    /// More than once around a crash
+    AtLeastOnce,
+    /// Once, for readers of committed records
+    ExactlyOnce,
+}
+
+impl Mode {
+    /// Behind what was measured; nothing for the usual one.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "",
+            Self::ExactlyOnce => ", exactly once",
+        }
+    }
+}
+
 /// What is measured, all decided.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Plan {
@@ -64,6 +84,7 @@ pub(super) struct Plan {
     #[serde(rename = "idle_seconds", serialize_with = "seconds")]
     pub(super) idle: Duration,
     pub(super) partitions: i32,
+    pub(super) deliveries: Vec<Mode>,
 }
 
 /// Around each row: its header, key, index entry.
@@ -118,6 +139,15 @@ impl Plan {
             single_gap: flags.single_gap.unwrap_or(seconds(1_000, 50)),
             idle: flags.idle.unwrap_or(seconds(60_000, 1_000)),
             partitions: flags.partitions.unwrap_or(6),
+            deliveries: match flags.delivery.as_slice() {
+                [] => vec![Mode::AtLeastOnce],
+                modes => {
+                    let mut modes = modes.to_vec();
+                    modes.sort_unstable();
+                    modes.dedup();
+                    modes
+                }
+            },
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::plan::Plan;
 use super::process::Relay;
-use crate::config::{Outbox, Route, Settings};
+use crate::config::{Delivery, Outbox, Route, Settings, Transactions};
 use crate::kafka::ScratchTopics;
 use crate::postgres::Scratch;
 
@@ -31,8 +31,7 @@ impl Stage {
         let mut command = Command::new(program);
         let table = self.scratch.table().to_string();
         command
-            .args(["run", "--config", "/dev/stdin"])
-            .args(["--listen", "off", "--end-with-parent"])
+            .args(["run", "--config", "/dev/stdin", "--end-with-parent"])
             .args(["--table", &table, "--topic", topic])
             .args(flags)
             .env_remove("DATABASE_URL")
@@ -64,11 +63,24 @@ impl Stage {
     }
 
     /// What a relay in this process needs.
-    pub(super) fn relay_settings(&self, topic: &str) -> anyhow::Result<Settings> {
-        let route = Route::parse(topic).map_err(anyhow::Error::msg)?;
+    pub(super) fn relay_settings(
+        &self,
+        topic: &str,
+        receipts: Option<&str>,
+    ) -> anyhow::Result<Settings> {
+        let parse = |topic: &str| Route::parse(topic).map_err(anyhow::Error::msg);
+        let route = parse(topic)?;
+        let delivery = match receipts {
+            None => Delivery::AtLeastOnce,
+            Some(receipts) => Delivery::ExactlyOnce(Transactions {
+                id: None,
+                receipts: parse(receipts)?,
+            }),
+        };
         let outbox = Outbox {
             table: self.scratch.table(),
             topic: route,
+            delivery,
             ..Outbox::default()
         };
         Ok(Settings {

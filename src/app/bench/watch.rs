@@ -50,10 +50,14 @@ impl Observer for Seen {
 }
 
 impl Watch {
-    pub(super) fn begin(stage: &Stage, topic: &str) -> anyhow::Result<Self> {
+    pub(super) fn begin(
+        stage: &Stage,
+        topic: &str,
+        receipts: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let seen = Arc::new(Seen::default());
         let stop = CancellationToken::new();
-        let settings = stage.relay_settings(topic)?;
+        let settings = stage.relay_settings(topic, receipts)?;
         let kafka = settings.kafka.clone();
         let observer = Arc::clone(&seen) as Arc<dyn Observer>;
         let mut relay = JoinSet::new();
