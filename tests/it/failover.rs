@@ -47,7 +47,7 @@ impl Pair {
     /// The primary dies, and the standby takes its place.
     fn fail_over(&mut self) {
         self.servers.kill("postgres");
-        self.servers.promote();
+        self.servers.promote("standby");
         self.world.database_url = self.standby_url.clone();
         self.world.reconnect();
     }
@@ -151,7 +151,7 @@ fn a_relay_waits_while_only_a_standby_answers() {
     // The primary's absence is the news, not that the other one is in recovery.
     relay.await_log("cannot be reached");
     assert_eq!(relay.count_log("is a standby server"), 0);
-    pair.servers.promote();
+    pair.servers.promote("standby");
     relay.await_log("leading");
     pair.world.database_url = pair.standby_url.clone();
     pair.world.reconnect();

@@ -6,6 +6,7 @@ mod backlog;
 mod bad_input;
 mod bell;
 mod bench;
+mod chaos;
 mod check;
 mod check_kafka;
 mod check_server;

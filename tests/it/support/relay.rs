@@ -158,8 +158,7 @@ impl Relay {
     pub(crate) fn ends_or_says(&mut self, text: &str) -> bool {
         eventually(text, || {
             let says = self.count_log(text) > 0;
-            let ended = self.child.try_wait().expect("the relay is a child");
-            match (ended.is_some(), says) {
+            match (self.ended().is_some(), says) {
                 (true, _) => Some(true),
                 (false, true) => Some(false),
                 (false, false) => None,
@@ -167,11 +166,14 @@ impl Relay {
         })
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the relay is a child")
+    }
+
     /// Waits for the end of the process and of its log.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let status = eventually("the relay ends", || {
-            self.child.try_wait().expect("the relay is a child")
-        });
+        let status = eventually("the relay ends", || self.ended());
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the log is read to its end");
         }

@@ -75,6 +75,12 @@ impl Instance {
         self.variables = self.call("start", &self.what.clone());
     }
 
+    /// Starts one of them, and leaves the others as they are.
+    pub(crate) fn bring_back(&mut self, what: &str) {
+        let variables = self.call("start", &[what]);
+        self.variables.extend(variables);
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&self, what: &str) {
         self.call("kill", &[what]);
@@ -85,9 +91,15 @@ impl Instance {
         self.call("stop", &[what]);
     }
 
-    /// Makes the standby a primary.
-    pub(crate) fn promote(&self) {
-        self.call("promote", &[]);
+    /// Makes a standby (`standby`, or the `postgres` that became one) a primary.
+    pub(crate) fn promote(&self, what: &str) {
+        self.call("promote", &[what]);
+    }
+
+    /// Makes a server that was killed anew, as the standby of the other.
+    pub(crate) fn rejoin(&mut self, what: &str) {
+        let variables = self.call("rejoin", &[what]);
+        self.variables.extend(variables);
     }
 
     /// What `scripts/services` says of it: `POSTGRES_DATA`, for example.

@@ -1,0 +1,139 @@
+//! The consumer of the run: when each record came, and which of them are doubles or out of order.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::ledger::{Ledger, Name};
+use super::plan::Delivery;
+
+/// A record of a row that had come before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Double {
+    pub(crate) name: Name,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) first: Instant,
+    pub(crate) at: Instant,
+}
+
+/// All that was seen besides first arrivals.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Seen {
+    pub(crate) records: usize,
+    pub(crate) doubles: Vec<Double>,
+    /// First arrivals behind a later row of their key.
+    pub(crate) disorder: Vec<(Name, Name)>,
+    /// No writer wrote it.
+    pub(crate) strangers: Vec<String>,
+}
+
+pub(crate) struct Listener {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Reads the topic from its beginning.
+    pub(crate) fn start(
+        brokers: &str,
+        topic: &str,
+        partitions: i32,
+        delivery: Delivery,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        let isolation = match delivery {
+            Delivery::AtLeastOnce => "read_uncommitted",
+            Delivery::ExactlyOnce => "read_committed",
+        };
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "doorbell-chaos")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", isolation)
+            .set("reconnect.backoff.max.ms", "500")
+            .set("fetch.error.backoff.ms", "100")
+            .set("topic.metadata.refresh.fast.interval.ms", "100")
+            .create()
+            .expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions {
+            list.add_partition_offset(topic, partition, Offset::Beginning)
+                .expect("an offset");
+        }
+        consumer.assign(&list).expect("an assignment");
+        let (stop, seen) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Seen>>::default());
+        let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&seen));
+        let thread = std::thread::spawn(move || listen(&consumer, &ledger, &stopped, &noted));
+        Self {
+            stop,
+            seen,
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+fn listen(consumer: &BaseConsumer, ledger: &Ledger, stop: &AtomicBool, seen: &Mutex<Seen>) {
+    let mut highest: HashMap<String, Name> = HashMap::new();
+    let mut offsets: HashMap<i32, i64> = HashMap::new();
+    while !stop.load(Ordering::SeqCst) {
+        // A broker that is away is an error that passes.
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else {
+            continue;
+        };
+        let at = Instant::now();
+        let (partition, offset) = (message.partition(), message.offset());
+        // A consumer that lost its place and reads again sees no double.
+        let last = offsets.entry(partition).or_insert(-1);
+        if offset <= *last {
+            continue;
+        }
+        *last = offset;
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.records += 1;
+        let payload = message.payload().unwrap_or_default();
+        let Some(name) = Name::read(payload) else {
+            seen.strangers
+                .push(String::from_utf8_lossy(payload).into_owned());
+            continue;
+        };
+        match ledger.arrive(name, at) {
+            Err(name) => seen.strangers.push(name.text()),
+            Ok(Some(first)) => seen.doubles.push(Double {
+                name,
+                partition,
+                offset,
+                first,
+                at,
+            }),
+            Ok(None) => match highest.get(&name.key()) {
+                Some(before) if before.number > name.number => seen.disorder.push((name, *before)),
+                _ => {
+                    highest.insert(name.key(), name);
+                }
+            },
+        }
+    }
+}
