@@ -85,8 +85,11 @@ impl ScratchTopics {
         Ok(name)
     }
 
-    /// The name of a topic that a relay will make for its receipts.
+    /// The name of the topic that relays make for their receipts: one and the same, since the database knows how far they have come.
     pub fn receipts(&mut self) -> String {
+        if let Some(known) = self.names.iter().find(|name| name.ends_with(".receipts")) {
+            return known.clone();
+        }
         let name = format!("{}.{}.receipts", self.prefix, self.names.len());
         self.names.push(name.clone());
         name

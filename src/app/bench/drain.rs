@@ -154,7 +154,6 @@ async fn run(stage: &mut Stage, spec: Spec) -> anyhow::Result<Run> {
         horizon.release().await?;
     }
     stage.topics.remove(&topic).await?;
-    stage.topics.remove(&receipts).await?;
     let count = rows as f64;
     Ok(Run {
         round: spec.round,

@@ -157,7 +157,6 @@ async fn one(stage: &mut Stage, load: Load) -> anyhow::Result<Measured> {
     drop(writers);
     let (arrived, stations) = watch.end().await?;
     stage.topics.remove(&topic).await?;
-    stage.topics.remove(&receipts).await?;
     Measured::of(&load, took, &committed, &arrived, &stations)
 }
 
