@@ -337,17 +337,12 @@ fn bad_input_is_refused_in_one_line_and_leaves_nothing() {
 
 #[test]
 fn a_standby_server_is_refused() {
-    let mut instance = Instance::start("standby", &["postgres"]);
-    instance.stop("postgres");
-    // A server that finds this file waits for a primary, and takes no writes.
-    let signal = format!("{}/standby.signal", instance.variable("POSTGRES_DATA"));
-    std::fs::write(signal, "").expect("a file");
-    instance.again();
+    let instance = Instance::start("standby", &["postgres", "standby"]);
     let services = instance.services();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_doorbell"))
         .args(["bench", "--quick"])
         .env_remove("DOORBELL_CONFIG")
-        .env("DATABASE_URL", &services.database_url)
+        .env("DATABASE_URL", instance.variable("DATABASE_URL_STANDBY"))
         .env("KAFKA_BROKERS", &services.kafka_brokers)
         .stdin(Stdio::null())
         .output()
