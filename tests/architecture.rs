@@ -23,6 +23,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("clap", &["app", "config"]),
     ("anyhow", &["app"]),
     ("axum", &["app"]),
+    ("askama", &["app"]),
     ("hyper", &["app"]),
     ("prometheus_client", &["app"]),
 ];

@@ -11,6 +11,7 @@ mod failure;
 pub mod http;
 mod manual;
 mod migrate;
+mod page;
 mod pause;
 mod receipts;
 mod run;

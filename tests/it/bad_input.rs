@@ -150,7 +150,7 @@ fn a_password_in_the_url_is_in_no_log_no_page_and_no_error() {
     let relay = Relay::leading(&world, &["--database-url", &url, "--listen", "127.0.0.1:0"]);
     world.doorbell(&["emit", "--type", "t", "x"]);
     Consumer::new(&world, &world.topic).await_records(1);
-    for path in ["/metrics", "/readyz", "/status.json"] {
+    for path in ["/", "/metrics", "/readyz", "/status.json"] {
         let answer = get(&relay, path);
         assert_eq!(answer.code, 200, "{answer:?}");
         assert!(!answer.body.contains(secret), "{answer:?}");

@@ -23,6 +23,7 @@ mod hold;
 mod holders;
 mod http;
 mod outages;
+mod page;
 mod pause;
 mod pooler;
 mod prepared;

@@ -20,10 +20,12 @@ use tracing::{debug, info, warn};
 
 use self::server::Server;
 use super::failure::Failure;
+use super::page::Page;
 use crate::config::{Http, Listen, defaults};
 use crate::relay::Vitals;
 
 pub use metrics::{Metric, REGISTRY};
+pub(super) use routes::Judged;
 
 /// What was found at the port before anything else was opened.
 pub(super) enum Port {
@@ -39,6 +41,7 @@ pub(super) enum Port {
 struct Source {
     vitals: Vec<Arc<Vitals>>,
     stuck_after: Duration,
+    page: Page,
 }
 
 /// Takes the port.
@@ -82,11 +85,16 @@ impl Port {
             Self::Off => {}
             Self::Taken(error) => taken = Some(error),
             Self::Open(listener) => {
-                let source = Source {
+                let (page, sender) = Page::new();
+                let source = Arc::new(Source {
                     vitals,
                     stuck_after,
-                };
-                let started = Server::start(listener, routes::router(source))?;
+                    page,
+                });
+                let router = routes::router(Arc::clone(&source));
+                let started = Server::start(listener, router, |stop| async move {
+                    source.page.live(sender, || source.judged(), stop).await;
+                })?;
                 debug!("the HTTP port is open: {}", started.address());
                 server = Some(started);
             }
@@ -100,13 +108,13 @@ impl Answering {
     pub(super) fn tell(&self) {
         if let Some(server) = &self.server {
             let address = server.address();
-            info!("answering at http://{address}: /metrics /healthz /readyz /status.json");
+            info!("answering at http://{address}: / /metrics /healthz /readyz /status.json");
         }
         if let Some(error) = &self.taken {
             let address = defaults::LISTEN;
             warn!(
                 %error,
-                "nobody is answered at {address}: no metrics and no health; set --listen to another address, or to off"
+                "nobody is answered at {address}: no page, no metrics and no health; set --listen to another address, or to off"
             );
         }
     }

@@ -3,31 +3,45 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use futures_util::stream;
 use serde::Serialize;
 
 use super::Source;
 use super::exposition::{CLASSIC, OPEN_METRICS, classic, open_metrics};
+use crate::app::page;
 use crate::relay::{Readiness, Snapshot};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-pub(super) fn router(source: Source) -> Router {
+/// The page may use what comes from here, and nothing else; and nobody may frame it.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(super) fn router(source: Arc<Source>) -> Router {
     Router::new()
+        .route("/", get(whole))
+        .route("/page/events", get(events))
+        .route("/page.css", get(style))
+        .route("/page.js", get(script))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
-        .with_state(Arc::new(source))
+        .with_state(source)
 }
 
 impl Source {
     /// Each outbox with its judgement.
-    fn judged(&self) -> Vec<Judged> {
+    pub(super) fn judged(&self) -> Vec<Judged> {
         let judge = |relay: Snapshot| Judged {
             readiness: Readiness::of(&relay, self.stuck_after),
             relay,
@@ -38,10 +52,10 @@ impl Source {
 
 /// An outbox's relay, and whether it is well.
 #[derive(Debug, Serialize)]
-pub(super) struct Judged {
+pub(in crate::app) struct Judged {
     #[serde(flatten)]
-    pub(super) relay: Snapshot,
-    pub(super) readiness: Readiness,
+    pub(in crate::app) relay: Snapshot,
+    pub(in crate::app) readiness: Readiness,
 }
 
 #[derive(Serialize)]
@@ -49,6 +63,44 @@ struct Status {
     version: &'static str,
     ready: bool,
     outboxes: Vec<Judged>,
+}
+
+async fn whole(State(source): State<Arc<Source>>) -> Response {
+    let Ok(page) = source.page.render(&source.judged()) else {
+        return answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no page\n".into());
+    };
+    part("text/html; charset=utf-8", page)
+}
+
+async fn style() -> Response {
+    part("text/css; charset=utf-8", page::STYLE.into())
+}
+
+async fn script() -> Response {
+    part("text/javascript; charset=utf-8", page::SCRIPT.into())
+}
+
+/// The page's changes, until it is closed or the process ends.
+async fn events(State(source): State<Arc<Source>>) -> Response {
+    let Some(watcher) = source.page.watch() else {
+        let words = "too many pages are open\n".into();
+        return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, words);
+    };
+    let changes = stream::unfold(watcher, |mut watcher| async {
+        let event = Event::default().data(watcher.next().await?);
+        Some((Ok::<_, std::convert::Infallible>(event), watcher))
+    });
+    ([(CACHE_CONTROL, "no-store")], Sse::new(changes)).into_response()
+}
+
+/// A part of the page.
+fn part(kind: &'static str, text: String) -> Response {
+    let guards = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    (guards, answer(StatusCode::OK, kind, text)).into_response()
 }
 
 /// Whoever can answer is alive.

@@ -41,16 +41,24 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn start(listener: TcpListener, router: Router) -> std::io::Result<Self> {
+    /// Begins to answer. Something goes on beside the answers and ends when it is told to; what streams from it ends with it.
+    pub(super) fn start<F>(
+        listener: TcpListener,
+        router: Router,
+        beside: impl FnOnce(CancellationToken) -> F,
+    ) -> std::io::Result<Self>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
+        let (stopped, beside) = (stop.clone(), beside(stop.clone()));
         let thread = thread::Builder::new().name("http".into()).spawn(move || {
-            if let Err(error) = runtime.block_on(accept(listener, router, stopped)) {
+            if let Err(error) = runtime.block_on(accept(listener, router, beside, stopped)) {
                 error!(%error, "nobody is answered any more by HTTP");
             }
         })?;
@@ -77,11 +85,13 @@ impl Server {
 async fn accept(
     listener: TcpListener,
     router: Router,
+    beside: impl Future<Output = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let (graceful, connections) = (GracefulShutdown::new(), TaskTracker::new());
+    connections.spawn(beside);
     loop {
         let accepted = async {
             let permit = Arc::clone(&room).acquire_owned().await;

@@ -1,0 +1,163 @@
+//! The page for people: as it is read without JavaScript, and what it is told afterwards.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use crate::support::{Consumer, PATIENCE, Proxy, Relay, World, create_topic, eventually, get};
+
+const ANY: &[&str] = &["--listen", "127.0.0.1:0"];
+
+/// What an open page is told.
+struct Events(BufReader<TcpStream>);
+
+impl Events {
+    fn open(relay: &Relay) -> Self {
+        let mut stream = TcpStream::connect(relay.address()).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream
+            .write_all(b"GET /page/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            .expect("a question");
+        Self(BufReader::new(stream))
+    }
+
+    /// The next line; `None` at the end.
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.0.read_line(&mut line).expect("a line in time");
+        (read > 0).then_some(line)
+    }
+
+    /// Reads on until a line has it.
+    #[track_caller]
+    fn until(&mut self, text: &str) {
+        // Some thirty lines a second, for a minute or two.
+        let found = (0..5_000)
+            .map_while(|_| self.line())
+            .any(|line| line.contains(text));
+        assert!(found, "never: {text}");
+    }
+}
+
+#[track_caller]
+fn await_page(relay: &Relay, words: &[&str]) {
+    eventually(&format!("the page says {words:?}"), || {
+        let page = get(relay, "/").body;
+        words.iter().all(|word| page.contains(word)).then_some(())
+    });
+}
+
+#[test]
+fn rows_that_flow_and_an_outage_are_seen_on_the_page_and_in_its_stream() {
+    let mut world = World::new("page");
+    create_topic(&world, &world.topic, 1, &[]);
+    let proxy = Proxy::start("127.0.0.1:0", world.host_port());
+    let url = world
+        .database_url
+        .replace(world.host_port(), &proxy.address().to_string());
+    let relay = Relay::leading(&world, &[ANY, &["--database-url", &url]].concat());
+    world.await_asleep();
+    await_page(
+        &relay,
+        &[
+            "All is sent",
+            "this relay, for",
+            "asleep: the next writer rings",
+        ],
+    );
+    let page = get(&relay, "/");
+    assert_eq!(page.code, 200);
+    for guard in [
+        "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'",
+        "x-content-type-options: nosniff",
+        "cache-control: no-store",
+    ] {
+        assert!(page.head.contains(guard), "{guard} in {}", page.head);
+    }
+    // Nothing that the policy refuses.
+    for refused in [
+        "<style", "style=", "<script>", "onclick", "http://", "https://",
+    ] {
+        assert!(!page.body.contains(refused), "{refused} in {}", page.body);
+    }
+    assert_eq!(page.body.matches("role=\"img\"").count(), 4);
+    assert!(
+        get(&relay, "/page.css")
+            .body
+            .contains("prefers-color-scheme: dark")
+    );
+    assert!(get(&relay, "/page.js").body.contains("EventSource"));
+
+    let mut events = Events::open(&relay);
+    events.until("content-type: text/event-stream");
+    events.until("All is sent");
+    world.sql("INSERT INTO outbox (type, payload) SELECT 'x', 'x' FROM generate_series(1, 300)");
+    events.until("Rows flow");
+    Consumer::new(&world, &world.topic).await_records(300);
+    world.await_empty();
+    events.until("All is sent");
+    await_page(&relay, &[" ms</li>"]);
+
+    drop(proxy);
+    events.until("Not ready");
+    events.until("cannot be reached");
+    await_page(
+        &relay,
+        &[
+            "class=\"verdict bad\"",
+            "What is wrong",
+            "cannot be reached",
+        ],
+    );
+}
+
+#[test]
+fn a_pause_is_shown_loudly() {
+    let world = World::new("pagepause");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, ANY);
+    let mut events = Events::open(&relay);
+    world.doorbell(&[
+        "pause",
+        "--by",
+        "ann",
+        "--reason",
+        "<b>the broker</b> moves",
+    ]);
+    events.until("PAUSED: no row is sent");
+    await_page(
+        &relay,
+        &[
+            "class=\"verdict paused\"",
+            "paused by ann: &#60;b&#62;the broker",
+        ],
+    );
+    assert!(!get(&relay, "/").body.contains("<b>"));
+    world.doorbell(&["resume"]);
+    events.until("All is sent");
+}
+
+#[test]
+fn open_pages_are_bounded_and_end_with_the_relay() {
+    let world = World::new("pages");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, ANY);
+    let mut open: Vec<_> = (0..16).map(|_| Events::open(&relay)).collect();
+    for events in &mut open {
+        events.until("All is sent");
+    }
+    let refused = get(&relay, "/page/events");
+    assert_eq!(
+        (refused.code, refused.body.as_str()),
+        (503, "too many pages are open\n")
+    );
+    drop(open.pop());
+    eventually("there is room for one more", || {
+        let mut events = Events::open(&relay);
+        events.line().filter(|line| line.contains(" 200 "))
+    });
+    assert_eq!(get(&relay, "/readyz").code, 200);
+    assert!(relay.stop().success());
+    for events in &mut open {
+        while events.line().is_some() {}
+    }
+}
