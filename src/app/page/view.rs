@@ -96,9 +96,9 @@ impl Outbox {
             leads: leads(relay, readiness.ready, &stands),
             rate: figure(history.rate()),
             backlog: backlog.map_or("not known".into(), |it| format!("{}{}", it.rows, more(it))),
-            oldest: backlog
-                .and_then(|it| it.oldest_seconds)
-                .map_or("none".into(), time),
+            oldest: backlog.map_or("not known".into(), |it| {
+                it.oldest_seconds.map_or("none".into(), time)
+            }),
             tops,
             stages: stages(history),
             bell: bell(relay),
@@ -121,6 +121,7 @@ fn verdict(judged: &Judged, history: &History) -> (&'static str, String) {
         _ if !readiness.warnings.is_empty() => ("warned", "Works, with a warning".into()),
         _ if history.rate() > 0.0 => ("good", "Rows flow".into()),
         _ if waiting => ("good", "Rows wait".into()),
+        _ if relay.backlog.is_none() => ("good", "Leads, and has not counted yet".into()),
         _ => ("good", "All is sent".into()),
     }
 }
