@@ -29,7 +29,7 @@ pub(super) const SCRIPT: &str = include_str!("page.js");
 
 /// Pages that are kept up to date at the same time; each holds a connection, and probes and scrapers shall always find one.
 const WATCHERS: usize = 16;
-/// Between two samples. One costs some ten microseconds, so it is taken whether somebody watches or not: who opens the page sees what came before.
+/// Between two samples. One costs little, so it is taken whether somebody watches or not: who opens the page sees what came before.
 const BEAT: Duration = Duration::from_secs(1);
 
 /// What the page is made from.
