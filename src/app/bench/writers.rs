@@ -26,17 +26,25 @@ enum Variant {
     BellAsleep,
     /// The bell, after a warm-up.
     BellSteady,
+    /// The same, with the order of commits kept for each key (`sql/strict_order.sql`).
+    StrictOrder,
 }
 
 impl Variant {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::NoTrigger,
         Self::PlainNotify,
         Self::BellAsleep,
         Self::BellSteady,
+        Self::StrictOrder,
     ];
     /// What is repeated for the ratios that count.
-    const REPEATED: [Self; 3] = [Self::NoTrigger, Self::BellAsleep, Self::BellSteady];
+    const REPEATED: [Self; 4] = [
+        Self::NoTrigger,
+        Self::BellAsleep,
+        Self::BellSteady,
+        Self::StrictOrder,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -44,6 +52,7 @@ impl Variant {
             Self::PlainNotify => "plain NOTIFY",
             Self::BellAsleep => "bell, relay asleep at the start",
             Self::BellSteady => "bell, steady load",
+            Self::StrictOrder => "bell and strict order, steady load",
         }
     }
 
@@ -52,6 +61,7 @@ impl Variant {
             Self::NoTrigger => Ringing::None,
             Self::PlainNotify => Ringing::Notify,
             Self::BellAsleep | Self::BellSteady => Ringing::Bell,
+            Self::StrictOrder => Ringing::Ordered,
         }
     }
 }
@@ -274,7 +284,7 @@ impl Results {
         }
         let (insert, ramp) = (self.insert.table(), self.ramp.table());
         let mut notes = vec![
-            format!("Each transaction is one business row and one event in two round trips, its COMMIT the second. Without a trigger the same relay fetches every {POLL}, so that its work is on both sides."),
+            format!("Each transaction is one business row and one event in two round trips, its COMMIT the second. Without a trigger the same relay fetches every {POLL}, so that its work is on both sides. Each client has a key of its own, so with strict order clients wait for each other only where keys share a lock."),
             "The ratios are those of pairs, one run after the other; clients and relay share the machine that measures.".to_owned(),
         ];
         notes.extend(self.commit_delay_ms.map(|delay| format!("Each commit of the writers waits {delay} ms before it is flushed (commit_delay, commit_siblings = 0).")));
