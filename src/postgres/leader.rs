@@ -67,18 +67,27 @@ impl Statements {
         let delete_waiting = format!(
             "DELETE FROM {table} USING {runs}, doorbell_commit WHERE doorbell_waits = 'on' AND {within}"
         );
+        // The same guard as that of the runs: a row that came later under an id is another one.
+        let asked = format!(
+            "(SELECT doorbell_id, {} AS doorbell_until FROM ROWS FROM (unnest($1::bigint[]), unnest($2::bigint[])) \
+             AS u (doorbell_id, until) OFFSET 0) doorbell_ask",
+            time_of("until")
+        );
+        let is_asked = format!("{id} = doorbell_id AND {created_at} <= doorbell_until");
         let delete_unlocked = format!(
-            "DELETE FROM {table} o USING (SELECT {id} AS id FROM {table} WHERE {id} = ANY ($1) FOR UPDATE SKIP LOCKED) s \
-             WHERE o.{id} = s.id"
+            "DELETE FROM {table} USING (SELECT {id} AS doorbell_row, doorbell_until AS doorbell_created FROM {table} doorbell_o, {asked} \
+             WHERE {is_asked} FOR UPDATE OF doorbell_o SKIP LOCKED) doorbell_free WHERE {id} = doorbell_row AND {created_at} <= doorbell_created"
         );
         Self {
             delete: format!("DELETE FROM {table} USING {runs} WHERE {within}"),
             delete_marked: format!("WITH {waits}, {} {delete_waiting}", mark.beside("$4", "$5")),
             delete_waiting: format!("WITH {waits} {delete_waiting}"),
-            delete_unlocked_marked: format!("WITH {} {delete_unlocked}", mark.beside("$2", "$3")),
+            delete_unlocked_marked: format!("WITH {} {delete_unlocked}", mark.beside("$3", "$4")),
             delete_unlocked,
             mark,
-            still_there: format!("SELECT {id} FROM {table} WHERE {id} = ANY ($1)"),
+            still_there: format!(
+                "SELECT {id} FROM {table}, {asked} WHERE {is_asked} ORDER BY {id}"
+            ),
         }
     }
 }
@@ -158,31 +167,29 @@ impl Leader {
                 rows,
                 locked: Vec::new(),
             }),
-            Err(error) if error.is_lock_timeout() => {
-                self.delete_unlocked(sent.iter().map(|row| row.id).collect(), mark)
-                    .await
-            }
+            Err(error) if error.is_lock_timeout() => self.delete_unlocked(sent, mark).await,
             Err(error) => Err(error),
         }
     }
 
     /// Deletes those of the rows that nobody else has locked; with a mark it is written down in the same transaction.
-    pub async fn delete_unlocked(&mut self, ids: Vec<i64>, mark: Option<Mark>) -> Result<Deleted> {
-        let deleted = match mark {
-            None => {
-                let statement = &self.statements.delete_unlocked;
-                self.session.run(statement, |q| q.bind(ids.clone())).await
-            }
-            Some(mark) => {
-                let statement = &self.statements.delete_unlocked_marked;
-                let Mark { receipt, deletes } = mark;
-                self.session
-                    .run(statement, |q| {
-                        q.bind(ids.clone()).bind(receipt).bind(deletes)
-                    })
-                    .await
-            }
+    pub async fn delete_unlocked(&mut self, sent: &[Sent], mark: Option<Mark>) -> Result<Deleted> {
+        let ids: Vec<i64> = sent.iter().map(|row| row.id).collect();
+        let until: Vec<i64> = sent.iter().map(|row| since_2000(row.created_at)).collect();
+        let statement = match mark {
+            None => &self.statements.delete_unlocked,
+            Some(_) => &self.statements.delete_unlocked_marked,
         };
+        let deleted = self
+            .session
+            .run(statement, |q| {
+                let q = q.bind(ids.clone()).bind(until.clone());
+                match mark {
+                    Some(Mark { receipt, deletes }) => q.bind(receipt).bind(deletes),
+                    None => q,
+                }
+            })
+            .await;
         let deleted = match deleted {
             // somebody locks the whole table
             Err(error) if error.is_lock_timeout() => {
@@ -195,7 +202,7 @@ impl Leader {
         };
         let left = self
             .session
-            .all(&self.statements.still_there, |q| q.bind(ids))
+            .all(&self.statements.still_there, |q| q.bind(ids).bind(until))
             .await?;
         Ok(Deleted {
             rows: deleted,

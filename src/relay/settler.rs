@@ -352,7 +352,7 @@ impl Settler {
     async fn delete_locked(&mut self, agenda: &mut Agenda) -> Result<(), Error> {
         let locked = self.shared.window().locked();
         let mark = self.ledger.as_ref().map(|ledger| ledger.next_delete());
-        match self.leader.delete_unlocked(locked, mark).await {
+        match self.leader.delete_unlocked(&locked, mark).await {
             Ok(deleted) => {
                 if let (Some(ledger), Some(mark)) = (&self.ledger, mark) {
                     ledger.deleted(mark);

@@ -366,8 +366,12 @@ impl Window {
     }
 
     /// Rows that were locked when they should have been deleted.
-    pub(crate) fn locked(&self) -> Vec<i64> {
-        self.locked.keys().copied().collect()
+    pub(crate) fn locked(&self) -> Vec<Sent> {
+        let row = |(id, (created_at, _)): (&i64, &(i64, u32))| Sent {
+            id: *id,
+            created_at: *created_at,
+        };
+        self.locked.iter().map(row).collect()
     }
 
     /// Of the locked rows these are left.

@@ -136,7 +136,7 @@ fn a_locked_row_is_known_and_holds_nothing_up() {
     window.deleted([ticket]);
     assert!(window.slots.is_empty());
     assert_eq!(window.known().get(&1), Some(&10));
-    assert_eq!(window.locked(), [1]);
+    assert_eq!(window.locked(), [row(1)]);
     window.still_locked(&[]);
     assert!(window.known().is_empty());
 }

@@ -42,6 +42,44 @@ fn a_row_that_a_user_holds_locked_holds_up_no_other() {
 }
 
 #[test]
+fn a_row_that_came_under_the_id_of_a_locked_one_is_not_deleted_with_it() {
+    let mut world = World::new("lockedid");
+    create_topic(&world, &world.topic, 1, &[]);
+    let (mut user, mut other) = (world.connect(), world.connect());
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('x', 'first'), ('x', 'other')");
+    world.sql_on(
+        &mut user,
+        "BEGIN; SELECT FROM outbox WHERE id = 1 FOR UPDATE",
+    );
+    world.sql_on(
+        &mut other,
+        "BEGIN; SELECT FROM outbox WHERE id = 2 FOR UPDATE",
+    );
+    // The new row stays in the table unsent: Kafka cannot take it, and its key is held.
+    let relay = Relay::leading(&world, &["--poison", "hold-key"]);
+    relay.await_log("locked by somebody else");
+    world.sql_on(
+        &mut user,
+        "DELETE FROM outbox WHERE id = 1; \
+         INSERT INTO outbox (id, type, topic, key, payload) VALUES (1, 'x', 'no topic', 'k', 'second'); COMMIT",
+    );
+    relay.await_log("its topic cannot be one");
+    // Both ids are asked for again together, so once the second is gone the first was spared.
+    world.sql_on(&mut other, "COMMIT");
+    world.await_number("SELECT count(*) FROM outbox WHERE id = 2", 0);
+    assert_eq!(world.number("SELECT count(*) FROM outbox WHERE id = 1"), 1);
+    world.sql("UPDATE outbox SET topic = NULL");
+    world.await_empty();
+    let mut consumer = Consumer::new(&world, &world.topic);
+    let texts: Vec<_> = consumer
+        .drain()
+        .iter()
+        .map(|r| r.text().to_owned())
+        .collect();
+    assert_eq!(texts, ["first", "other", "second"]);
+}
+
+#[test]
 fn a_user_who_updates_rows_in_flight_meets_no_deadlock() {
     let mut world = World::new("updates");
     create_topic(&world, &world.topic, 3, &[]);
