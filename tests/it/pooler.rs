@@ -80,4 +80,6 @@ fn a_pooler_in_transaction_mode_is_for_writers_alone() {
     }
     world.await_empty();
     assert_eq!(relay.count_log("the sweep found rows"), 0);
+    // What it lent out is the pooler's, and goes with it.
+    server.stop("pgbouncer");
 }

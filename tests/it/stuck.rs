@@ -133,6 +133,8 @@ fn a_pooler_is_between() {
         0
     );
     Checkup::of(&world, &[]).lacks(&["pooler"]);
+    // What it lent out is the pooler's, and goes with it.
+    server.stop("pgbouncer");
 }
 
 #[test]
