@@ -59,7 +59,7 @@ fn a_sound_outbox_has_no_errors_and_nothing_is_changed() {
     let output = world.doorbell(&["check", "--topic", &world.topic, "--database-url", &url]);
     let text = String::from_utf8(output.stdout).expect("text");
     for words in [
-        "looked at PostgreSQL 18",
+        "looked at PostgreSQL 1",
         "looked at table public.outbox",
         "(3 partitions, 1 copies)",
         "warning topic-copies",
@@ -196,7 +196,10 @@ fn what_the_catalogue_says_of_a_table_is_found() {
     checkup.finds("warning", "created-at", &["1 rows", "future"]);
     checkup.finds("warning", "sequence-cycles", &["begins anew"]);
     let wider = checkup.finds("error", "sequence-end", &["98 %"]);
-    checkup.finds("error", "fetch-plan", &["Seq Scan", "Sort"]);
+    // Servers before 18 weigh what is switched off, and take the index all the same.
+    if world.number("SELECT current_setting('server_version_num')::bigint") >= 180_000 {
+        checkup.finds("error", "fetch-plan", &["Seq Scan", "Sort"]);
+    }
     checkup.finds(
         "warning",
         "commits-unwaited",

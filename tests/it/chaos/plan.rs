@@ -61,6 +61,9 @@ pub(crate) enum Nodes {
     Three,
 }
 
+/// Of the short run among all tests: whoever changes something else meets the faults that others met.
+const USUAL_SEED: u64 = 5;
+
 impl Plan {
     /// What the test asks for, changed by what the variable says. Its `--help` and its mistakes end the process.
     pub(crate) fn of(flags: &[&str]) -> Self {
@@ -69,6 +72,9 @@ impl Plan {
         let all = ["scripts/chaos"].into_iter().chain(flags.iter().copied());
         let mut plan = Self::parse_from(all.chain(words));
         plan.seed.get_or_insert_with(|| {
+            if said.is_empty() {
+                return USUAL_SEED;
+            }
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             u64::from(now.expect("a clock").subsec_micros())
         });
