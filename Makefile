@@ -1,6 +1,6 @@
 # `make` lists the targets. The work is done by scripts/, so that CI and people run the same.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos services stop fmt clean
+.PHONY: help demo test lint bench chaos docs services stop fmt clean
 
 # rustup installs here and edits the profile of later shells only.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -23,6 +23,9 @@ bench: ## measure the relay beside a bare loop of the same libraries and beside 
 
 chaos: ## throw 500 faults at relays, PostgreSQL and Kafka under load; nothing may be lost (about a quarter of an hour)
 	@scripts/chaos --faults 500 --out target/chaos
+
+docs: ## build the book of the documentation into target/book
+	@scripts/docs
 
 services: ## start PostgreSQL and Kafka and leave them running
 	@scripts/need
