@@ -1,4 +1,6 @@
-//! What is written for whoever operates the relay, held against what it is: metrics, alerts, dashboard, runbook.
+//! What is written for whoever operates the relay, held against what it is: metrics, alerts, dashboard, runbook, log.
+
+mod lines;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -108,6 +110,7 @@ fn alerts_ask_for_metrics_that_exist_and_each_has_a_runbook_entry_and_a_test() {
         read("deploy/prometheus/alerts_test.yml"),
     );
     let rules = read("deploy/prometheus/alerts.yml");
+    let operation = read("docs/operation.md");
     let mut names = BTreeSet::new();
     for (name, expression) in alerts() {
         assert!(
@@ -124,6 +127,15 @@ fn alerts_ask_for_metrics_that_exist_and_each_has_a_runbook_entry_and_a_test() {
             tests.contains(&format!("alertname: {name}\n")),
             "{name} is not tested"
         );
+        let severity = rules.split(&format!("- alert: {name}\n")).nth(1);
+        let severity = severity.and_then(|rule| rule.split("severity: ").nth(1));
+        let severity = severity.and_then(|rest| rest.lines().next());
+        let row = format!(
+            "\n| [{name}](runbook.md#{}) | {} |",
+            name.to_lowercase(),
+            severity.expect("a severity")
+        );
+        assert!(operation.contains(&row), "docs/operation.md has no {row}");
         names.insert(name);
     }
     for heading in runbook.lines().filter_map(|line| line.strip_prefix("## ")) {
