@@ -57,12 +57,18 @@ impl Consumer {
             if let Some(at) = self.arrived.get(&number) {
                 return Ok(*at);
             }
-            let (number, at) = timeout(PATIENCE, self.arrivals.recv())
-                .await
-                .context("a row did not arrive")?
-                .context("the consumer ended")?;
-            self.arrived.entry(number).or_insert(at);
+            self.next().await?;
         }
+    }
+
+    /// The next record: its row, and when it came.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<(i64, Instant)> {
+        let (number, at) = timeout(PATIENCE, self.arrivals.recv())
+            .await
+            .context("a row did not arrive")?
+            .context("the consumer ended")?;
+        self.arrived.entry(number).or_insert(at);
+        Ok((number, at))
     }
 }
 

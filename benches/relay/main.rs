@@ -11,6 +11,7 @@
 //! | `drain` | a backlog, until it is at the broker |
 //! | `latency` | one row into an idle outbox, until a consumer has it |
 //! | `steady` | 1,000 rows a second, until a consumer has each; then idleness |
+//! | `takeover` | a leader that is killed, beside a standby |
 //! | `pairs` | the relay alone: a large backlog and a small one, a held snapshot and none |
 //! | `machine` | what it ran on |
 //! | `samples` | latencies one by one |
@@ -29,6 +30,7 @@ mod samples;
 mod side;
 mod stage;
 mod steady;
+mod takeover;
 mod topic;
 
 use std::path::PathBuf;
@@ -63,6 +65,9 @@ struct Arguments {
     /// Length of a steady stream of rows, for each side in each round
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
+    /// How often the leader is killed, in each mode of delivery
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    kills: u32,
     /// Also measures Debezium
     #[arg(long)]
     peers: bool,
@@ -95,6 +100,8 @@ enum Part {
     Scale,
     /// A backlog beside a held snapshot
     Xmin,
+    /// A leader that is killed
+    Takeover,
 }
 
 /// All that was measured.
@@ -107,6 +114,7 @@ struct Results {
     steady: Option<steady::Results>,
     scale: Option<pairs::Results>,
     xmin: Option<pairs::Results>,
+    takeover: Option<takeover::Results>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -114,13 +122,14 @@ fn main() -> anyhow::Result<()> {
     if arguments.quick {
         (arguments.rows, arguments.scale_rows) = (5_000, 20_000);
         (arguments.rounds, arguments.samples, arguments.seconds) = (1, 20, 1);
+        arguments.kills = 2;
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let results = runtime.block_on(Box::pin(run(arguments)))?;
     let markdown = report::markdown(&results);
     report::write(&results, &markdown)?;
     println!("{markdown}");
-    println!("bench: {}", report::conclusion(&results));
+    println!("bench: {}", report::conclusion(&results)?);
     println!("bench: written to {}", results.arguments.out.display());
     Ok(())
 }
@@ -159,6 +168,7 @@ async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Resu
         steady: None,
         scale: None,
         xmin: None,
+        takeover: None,
     };
     let Arguments {
         rows,
@@ -167,6 +177,7 @@ async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Resu
         samples,
         gap_ms,
         seconds,
+        kills,
         peers,
         only,
         ..
@@ -209,6 +220,9 @@ async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Resu
     }
     if wants(Part::Xmin) {
         results.xmin = Some(pairs::xmin(stage, rows, rounds).await?);
+    }
+    if wants(Part::Takeover) {
+        results.takeover = Some(takeover::measure(stage, kills).await?);
     }
     Ok(results)
 }

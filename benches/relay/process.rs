@@ -9,11 +9,19 @@ use crate::stage::Stage;
 
 /// Starts a relay with its defaults, and waits until it leads.
 pub(crate) async fn lead(stage: &Stage, topic: &str) -> anyhow::Result<Relay> {
+    let mut relay = start(stage, topic, &[])?;
+    relay.led().await?;
+    Ok(relay)
+}
+
+/// Starts one with `flags` that may become a standby.
+pub(crate) fn start(stage: &Stage, topic: &str, flags: &[&str]) -> anyhow::Result<Relay> {
     let mut command = doorbell(&stage.database_url);
     command
         .args(["run", "--listen", "off", "--topic", topic])
+        .args(flags)
         .env("KAFKA_BROKERS", &stage.brokers);
-    Relay::lead(command, "").await
+    Relay::start(command, "")
 }
 
 pub(crate) fn migrate(database_url: &str) -> anyhow::Result<()> {

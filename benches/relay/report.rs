@@ -8,6 +8,7 @@ use doorbell::app::bench::plot::{Bars, Lines, bars, quantiles};
 
 use crate::Results;
 use crate::latency::Latency;
+use crate::takeover;
 
 /// The files of the plots.
 const DRAIN: &str = "relay-drain.svg";
@@ -46,6 +47,12 @@ pub(crate) fn markdown(results: &Results) -> String {
         results.xmin.as_ref(),
         None,
     );
+    section(
+        &mut page,
+        "Takeover from a leader that is killed",
+        results.takeover.as_ref(),
+        None,
+    );
     page
 }
 
@@ -58,7 +65,7 @@ fn section(page: &mut String, title: &str, part: Option<&impl Display>, plot: Op
 }
 
 /// The most important figures in one line.
-pub(crate) fn conclusion(results: &Results) -> String {
+pub(crate) fn conclusion(results: &Results) -> anyhow::Result<String> {
     let mut conclusions: Vec<String> = Vec::new();
     conclusions.extend(results.drain.as_ref().map(|drain| drain.conclusion()));
     conclusions.extend(
@@ -74,7 +81,9 @@ pub(crate) fn conclusion(results: &Results) -> String {
             .map(|pairs| pairs.conclusion()),
     );
     conclusions.extend(results.steady.as_ref().map(|steady| steady.conclusion()));
-    conclusions.join("; ")
+    let takeover = results.takeover.as_ref();
+    conclusions.extend(takeover.map(takeover::Results::conclusion).transpose()?);
+    Ok(conclusions.join("; "))
 }
 
 /// Writes relay.md, relay.json and the plots into the folder of the arguments.

@@ -15,8 +15,11 @@ pub(crate) struct Samples(Vec<u64>);
 impl Samples {
     /// A record may arrive before the writer has read that its commit is done: that counts as nothing.
     pub(crate) fn push(&mut self, from: Instant, to: Instant) {
-        let micros = to.saturating_duration_since(from).as_micros();
-        self.0.push(micros as u64);
+        self.add(to.saturating_duration_since(from));
+    }
+
+    pub(crate) fn add(&mut self, duration: Duration) {
+        self.0.push(duration.as_micros() as u64);
     }
 
     pub(crate) fn extend(&mut self, more: Self) {

@@ -98,7 +98,7 @@ impl Running {
         topic: &str,
         start: Start,
     ) -> anyhow::Result<Self> {
-        let (who, cpu_before) = match side {
+        let (mut who, cpu_before) = match side {
             Side::Bare => {
                 let before = process::cpu("self")?;
                 (
@@ -112,9 +112,9 @@ impl Running {
                 0.0,
             ),
         };
-        let begun = match &who {
+        let begun = match &mut who {
             Who::Bare(bare) => bare.begun,
-            Who::Relay(relay) => relay.leading,
+            Who::Relay(relay) => relay.led().await?,
             Who::Debezium(_) => Instant::now(),
         };
         let mut running = Self {

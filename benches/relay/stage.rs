@@ -36,8 +36,9 @@ pub(crate) struct Stage {
     name: String,
     admin: AdminClient<DefaultClientContext>,
     /// How many there were.
-    topics: u32,
-    topic: Option<String>,
+    made: u32,
+    /// Those that are there, or may be made by a relay.
+    topics: Vec<String>,
 }
 
 impl Stage {
@@ -71,20 +72,20 @@ impl Stage {
             name,
             observer: client.create()?,
             admin: client.create()?,
-            topics: 0,
-            topic: None,
+            made: 0,
+            topics: Vec::new(),
         })
     }
 
     /// An empty topic in place of the one before: each measurement begins with the same log at the broker. The broker stamps the records.
     pub(crate) async fn new_topic(&mut self) -> anyhow::Result<String> {
-        self.delete_topic().await?;
-        let name = format!("{}.{}", self.name, self.topics);
+        self.delete_topics().await?;
+        let name = format!("{}.{}", self.name, self.made);
         let new = NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1))
             .set("message.timestamp.type", "LogAppendTime");
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        self.topics += 1;
-        self.topic = Some(name.clone());
+        self.made += 1;
+        self.topics.push(name.clone());
         for result in self.admin.create_topics(&[new], &options).await? {
             result.map_err(|(topic, code)| anyhow::anyhow!("topic {topic}: {code}"))?;
         }
@@ -107,12 +108,21 @@ impl Stage {
     }
 
     /// Large ones must not heap up on the disk.
-    async fn delete_topic(&mut self) -> anyhow::Result<()> {
-        if let Some(topic) = self.topic.take() {
+    async fn delete_topics(&mut self) -> anyhow::Result<()> {
+        if !self.topics.is_empty() {
+            let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
             let options = AdminOptions::new();
-            self.admin.delete_topics(&[&topic], &options).await?;
+            self.admin.delete_topics(&topics, &options).await?;
+            self.topics.clear();
         }
         Ok(())
+    }
+
+    /// The name of a topic for receipts, which the relay makes itself. It goes with the others.
+    pub(crate) fn receipts(&mut self) -> String {
+        let name = format!("{}.receipts", self.name);
+        self.topics.push(name.clone());
+        name
     }
 
     /// The name of the database, and of a replication slot in it.
@@ -173,7 +183,7 @@ impl Stage {
 
     /// Removes everything.
     pub(crate) async fn strike(mut self) -> anyhow::Result<()> {
-        self.delete_topic().await?;
+        self.delete_topics().await?;
         self.drop_slots().await?;
         self.session.close().await?;
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -51,6 +52,34 @@ pub(crate) fn number(payload: Option<&[u8]>) -> Option<i64> {
     let rest = payload?.strip_prefix(b"{\"n\": ")?;
     let end = rest.iter().position(|byte| *byte == b',')?;
     std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
+/// Reads the whole topic as readers of committed records do: each row from 1 to `rows` must be there. How many records are of a row that was there
+/// already.
+pub(crate) fn doubles(stage: &Stage, topic: &str, rows: usize) -> anyhow::Result<u64> {
+    let settings = [
+        ("isolation.level", "read_committed"),
+        ("enable.partition.eof", "true"),
+    ];
+    let consumer = consumer(stage, &settings)?;
+    assign(&consumer, topic, &[0; PARTITIONS as usize])?;
+    let mut seen = vec![0_u64; rows];
+    let mut at_end = 0;
+    while at_end < PARTITIONS {
+        match consumer.poll(ANSWER).context("a record cannot be read")? {
+            Ok(message) => {
+                let number = number(message.payload()).context("a record that nobody sent")?;
+                let row = usize::try_from(number - 1).ok();
+                let times = row.and_then(|row| seen.get_mut(row));
+                *times.with_context(|| format!("row {number} was never inserted"))? += 1;
+            }
+            Err(KafkaError::PartitionEOF(_)) => at_end += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let lost = seen.iter().filter(|times| **times == 0).count();
+    ensure!(lost == 0, "{lost} of {rows} rows are not in the topic");
+    Ok(seen.iter().map(|times| times - 1).sum())
 }
 
 /// Reads the whole topic: each row from 1 to `rows` must be there once, and nothing else. The time from the first to the last append of the

@@ -137,7 +137,7 @@ async fn run(stage: &mut Stage, spec: Spec) -> anyhow::Result<Run> {
         Mode::AtLeastOnce => &[][..],
         Mode::ExactlyOnce => &flags,
     };
-    let relay = stage.relay(&topic, flags).await?;
+    let mut relay = stage.relay(&topic, flags).await?;
     let begun = Instant::now();
     while !stage.scratch.is_drained(last).await? {
         ensure!(
@@ -147,7 +147,7 @@ async fn run(stage: &mut Stage, spec: Spec) -> anyhow::Result<Run> {
         // The interval of a poll: the loop ends by what it sees.
         sleep(LOOK).await;
     }
-    let seconds = relay.leading.elapsed().as_secs_f64();
+    let seconds = relay.led().await?.elapsed().as_secs_f64();
     let (cpu, peak_memory_mib) = (relay.cpu()?, relay.peak_memory()?);
     relay.stop().await?;
     if let Some(horizon) = horizon {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// Ticks per second in /proc/PID/stat: fixed by the kernel's interface, whatever the hardware.
@@ -21,56 +21,98 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of its log that are kept to explain an end.
 const KEPT: usize = 20;
 
-/// A relay that leads. Killed when dropped.
+/// What a relay says when it leads, and when another does.
+const LEADING: &str = "leading";
+const STANDBY: &str = "standby: another relay leads";
+
+/// A relay at work. Killed when dropped.
 pub struct Relay {
     child: Child,
     log: Log,
     reader: Option<JoinHandle<()>>,
-    /// When it said that it leads.
-    pub leading: Instant,
+    said: watch::Receiver<Said>,
 }
 
 type Log = Arc<Mutex<VecDeque<String>>>;
 
+/// When it first said what it is.
+#[derive(Debug, Default)]
+struct Said {
+    standby: Option<Instant>,
+    leading: Option<Instant>,
+}
+
 impl Relay {
-    /// Starts `doorbell run`, gives it `input` on standard input, and waits until it leads.
+    /// Starts `doorbell run`, and waits until it leads.
+    pub async fn lead(command: Command, input: &str) -> anyhow::Result<Self> {
+        let mut relay = Self::start(command, input)?;
+        relay.led().await?;
+        Ok(relay)
+    }
+
+    /// Starts `doorbell run`, and gives it `input` on standard input.
     ///
     /// To be called on a thread that lives as long as the program: a child that ends with its parent ends with the thread that started it.
-    pub async fn lead(mut command: Command, input: &str) -> anyhow::Result<Self> {
+    pub fn start(mut command: Command, input: &str) -> anyhow::Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .context("the relay does not start")?;
-        let (leads, led) = oneshot::channel();
+        let (says, said) = watch::channel(Said::default());
         let log = Log::default();
         let stderr = child.stderr.take().context("no pipe")?;
         let lines = Arc::clone(&log);
         // Read to its end: a full pipe would stop the relay.
-        let reader = std::thread::spawn(move || read_log(stderr, &lines, leads));
+        let reader = std::thread::spawn(move || read_log(stderr, &lines, &says));
         let mut stdin = child.stdin.take().context("no pipe")?;
-        let mut relay = Self {
+        // A relay that ended at once has said why.
+        stdin.write_all(input.as_bytes()).ok();
+        Ok(Self {
             child,
             log,
             reader: Some(reader),
-            leading: Instant::now(),
+            said,
+        })
+    }
+
+    /// When it said that it leads; waits for it.
+    pub async fn led(&mut self) -> anyhow::Result<Instant> {
+        self.until("leads", |said| said.leading).await
+    }
+
+    /// When it said that it stands by; waits for it.
+    pub async fn stood_by(&mut self) -> anyhow::Result<Instant> {
+        self.until("stands by", |said| said.standby).await
+    }
+
+    async fn until(
+        &mut self,
+        what: &str,
+        when: fn(&Said) -> Option<Instant>,
+    ) -> anyhow::Result<Instant> {
+        let said = self.said.wait_for(|said| when(said).is_some());
+        let ended = match timeout(PATIENCE, said).await {
+            Ok(Ok(said)) => return when(&said).context("it was seen"),
+            Ok(Err(_)) => true,
+            Err(_) => false,
         };
-        // A relay that ended at once has said why.
-        stdin.write_all(input.as_bytes()).ok();
-        drop(stdin);
-        match timeout(PATIENCE, led).await {
-            Ok(Ok(at)) => relay.leading = at,
-            Ok(Err(_)) => {
-                relay.wait().await?;
-                bail!("the relay ended before it led: {}", relay.last_words());
-            }
-            Err(_) => bail!(
-                "the relay does not lead within {PATIENCE:?}: {}",
-                relay.last_words()
-            ),
+        if ended {
+            self.wait().await?;
+            bail!("the relay ended before it {what}: {}", self.last_words());
         }
-        Ok(relay)
+        bail!(
+            "{PATIENCE:?} are over before the relay {what}: {}",
+            self.last_words()
+        );
+    }
+
+    /// Kills it, and says when.
+    pub fn kill(mut self) -> anyhow::Result<Instant> {
+        let at = Instant::now();
+        self.child.kill()?;
+        Ok(at)
     }
 
     /// The process.
@@ -131,14 +173,17 @@ impl Drop for Relay {
     }
 }
 
-fn read_log(stderr: ChildStderr, log: &Log, leads: oneshot::Sender<Instant>) {
-    let mut leads = Some(leads);
+fn read_log(stderr: ChildStderr, log: &Log, says: &watch::Sender<Said>) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        if line.contains("leading")
-            && let Some(leads) = leads.take()
-        {
-            leads.send(Instant::now()).ok();
-        }
+        let now = Instant::now();
+        says.send_if_modified(|said| {
+            let when = match &line {
+                line if line.contains(LEADING) => &mut said.leading,
+                line if line.contains(STANDBY) => &mut said.standby,
+                _ => return false,
+            };
+            when.get_or_insert(now) == &now
+        });
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
         if log.len() == KEPT {
             log.pop_front();
