@@ -12,7 +12,7 @@ use super::failure::{Failure, Outcome};
 use super::pause::{self, PauseFlags, ResumeFlags};
 use super::telemetry::LogFlags;
 use super::verify::{self, VerifyFlags};
-use super::{config, dead, drain, emit, manual, migrate, receipts, run, status, terminal};
+use super::{config, dead, drain, emit, manual, migrate, receipts, run, status, terminal, usage};
 use crate::config::{Faults, GlobalFlags, HttpFlags, Needs, OutboxFlags, Overrides, Settings};
 use crate::kafka;
 
@@ -22,8 +22,7 @@ use crate::kafka;
     name = "doorbell",
     version,
     max_term_width = 100,
-    subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = false
 )]
 struct Cli {
     #[command(flatten)]
@@ -181,6 +180,7 @@ struct Verify {
 
 /// `dead`'s flags, before or after the name of what is to be done.
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
 struct Dead {
     /// Of this table [default: all that are configured, or outbox]
     #[arg(long, global = true, value_name = "NAME")]
@@ -197,6 +197,7 @@ struct Dead {
 
 /// `receipts`' flags.
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
 struct Receipts {
     /// Of this table [default: all that are configured, or outbox]
     #[arg(long, global = true, value_name = "NAME")]
@@ -211,7 +212,11 @@ struct Receipts {
 /// Runs the program.
 pub fn main() -> ExitCode {
     terminal::obey_no_color();
-    match dispatch(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::answer(&error),
+    };
+    match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

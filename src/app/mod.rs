@@ -18,6 +18,7 @@ mod run;
 mod status;
 mod telemetry;
 mod terminal;
+mod usage;
 mod verify;
 
 pub use cli::main;

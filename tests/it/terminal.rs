@@ -82,14 +82,11 @@ fn status_that_watches_says_a_line_a_turn_and_ends_when_nobody_reads() {
     assert!(child.wait().expect("an end").success());
     assert!(json_child.wait().expect("an end").success());
     assert!(relay.stop().success());
-    refused_by_usage(&world.doorbell(&["status", "--watch", "1ms"]), "100ms");
-}
-
-#[track_caller]
-fn refused_by_usage(output: &Output, words: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(words), "{stderr}");
+    refused(
+        &world.doorbell(&["status", "--watch", "1ms"]),
+        2,
+        &["100ms"],
+    );
 }
 
 #[test]
