@@ -17,7 +17,8 @@
 
 BEGIN;
 
--- The function is made for each outbox, because it names the columns and the sequence: to look them up would cost time in each row.
+-- The function is made for each outbox, because it names the columns and the sequence: to look them up would cost time in each row. It draws the id with the
+-- rights of whoever makes it, so that writers need no right on the sequence. Every name in it is qualified, so it cannot be led astray by a search_path.
 CREATE OR REPLACE FUNCTION doorbell.keep_order(outbox text, key_column text DEFAULT 'key', id_column text DEFAULT 'id') RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -39,7 +40,7 @@ BEGIN
     END IF;
     -- 1869767794 is "ordr". However many keys one transaction inserts, it takes no more locks than there are: the server's lock table is small.
     EXECUTE pg_catalog.format($ddl$
-        CREATE OR REPLACE FUNCTION %1$s() RETURNS trigger LANGUAGE plpgsql AS $body$
+        CREATE OR REPLACE FUNCTION %1$s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $body$
         BEGIN
             IF NEW.%2$I IS NOT NULL THEN
                 PERFORM pg_catalog.pg_advisory_xact_lock(1869767794,

@@ -33,7 +33,7 @@ pub(super) struct EventFlags {
     payload: Option<String>,
 }
 
-/// Inserts one event and prints its row's id.
+/// Inserts one event and prints its row's id, if our role may read it.
 pub(super) fn emit(settings: &Settings, event: EventFlags, json: bool) -> Outcome {
     let [outbox] = settings.outboxes.as_slice() else {
         return Err(Failure::Usage("several outboxes are configured: say which with --config of one, or --table without a file".into()));
@@ -65,10 +65,10 @@ pub(super) fn emit(settings: &Settings, event: EventFlags, json: bool) -> Outcom
         postgres::emit(&mut session, &outbox.table, &outbox.columns, event).await
     })?;
     let mut out = std::io::stdout().lock();
-    if json {
-        writeln!(out, "{}", serde_json::json!({ "id": id }))?;
-    } else {
-        writeln!(out, "{id}")?;
+    match id {
+        id if json => writeln!(out, "{}", serde_json::json!({ "id": id }))?,
+        Some(id) => writeln!(out, "{id}")?,
+        None => writeln!(out, "inserted")?,
     }
     Ok(())
 }

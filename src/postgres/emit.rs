@@ -22,13 +22,13 @@ pub struct NewEvent {
     pub headers: Option<String>,
 }
 
-/// Inserts one event; its id.
+/// Inserts one event; its id, if our role may read that: whoever writes events needs no more than INSERT.
 pub async fn emit(
     session: &mut Session,
     table: &TableName,
     columns: &Columns,
     event: NewEvent,
-) -> Result<i64> {
+) -> Result<Option<i64>> {
     let optional = |column: &Optional| match column {
         Optional::Named(name) | Optional::Default(name) => name.clone(),
     };
@@ -46,14 +46,28 @@ pub async fn emit(
         .collect();
     let names: Vec<_> = given.iter().map(|(column, _)| quote(column)).collect();
     let literals: Vec<_> = given.iter().map(|(_, value)| literal(value)).collect();
+    let id = match may_read(session, table, &columns.id).await? {
+        true => format!("{}::bigint", quote(&columns.id)),
+        false => "NULL::bigint".to_owned(),
+    };
     let insert = format!(
-        "INSERT INTO {table} ({}) VALUES ({}) RETURNING {}::bigint",
+        "INSERT INTO {table} ({}) VALUES ({}) RETURNING {id}",
         names.join(", "),
         literals.join(", "),
-        quote(&columns.id)
     );
     // Writers may come through a pooler.
     Ok(session.one_plain(&insert).await?.try_get(0)?)
+}
+
+/// Whether our role may read the column; of one that is not there the insert will tell.
+async fn may_read(session: &mut Session, table: &TableName, column: &str) -> Result<bool> {
+    let ask = format!(
+        "SELECT coalesce(bool_and(pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT')), true) \
+         FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass({}) AND a.attname = {}",
+        literal(&table.to_string()),
+        literal(column)
+    );
+    Ok(session.one_plain(&ask).await?.try_get(0)?)
 }
 
 /// An untyped literal: the one form of a value that fits columns of every type.

@@ -70,7 +70,10 @@ impl From<sqlx::Error> for Error {
                 Self::refused(message, "check the user, the password and pg_hba.conf")
             }
             "3D000" => Self::refused(message, "check the database's name in DATABASE_URL"),
-            "42501" => Self::refused(message, "grant the missing privilege to the relay's role"),
+            "42501" => Self::refused(
+                message,
+                "grant it to the role in DATABASE_URL; sql/roles.sql lists what writers, relays and operators need",
+            ),
             "42P01" | "3F000" | "42883" => Self::refused(message, "run `doorbell migrate`"),
             "42703" => Self::refused(message, "map the column under [outbox.columns], or add it"),
             "25006" => Self::refused(message, "connect to the primary server, not to a replica"),

@@ -118,3 +118,45 @@ fn lock(row: &PgRow) -> Result<Lock> {
         holder,
     })
 }
+
+/// What the session that fetches calls itself where keys wait; 63 bytes are the most that the server keeps.
+pub(super) fn reader_name(oid: u32, keys: usize) -> String {
+    let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    match keys {
+        0 => format!("doorbell {version} reader {process}"),
+        _ => format!("doorbell {version} reader {process} holds {keys} keys of {oid}"),
+    }
+}
+
+/// How many keys the leader holds back, as its session that fetches calls itself.
+const HELD: &str = "SELECT coalesce(max(pg_catalog.split_part(r.application_name, ' ', 6)::bigint), 0) AS keys \
+    FROM pg_catalog.pg_stat_activity l JOIN pg_catalog.pg_stat_activity r ON r.datid = l.datid AND r.client_addr IS NOT DISTINCT FROM l.client_addr \
+    AND pg_catalog.split_part(r.application_name, ' ', 4) = pg_catalog.split_part(l.application_name, ' ', 4) \
+    WHERE l.pid = $1 AND r.application_name ~ ('^doorbell [^ ]+ reader [0-9]+ holds [0-9]{1,9} keys of ' || $2 || '$')";
+
+/// How many keys wait behind a row that Kafka cannot take, as the leader says.
+pub(super) async fn held_keys(
+    session: &mut Session,
+    leader: Option<&Holder>,
+    table: &Table,
+) -> Result<i64> {
+    let Some(pid) = leader.and_then(|leader| leader.pid) else {
+        return Ok(0);
+    };
+    let oid = table.oid.to_string();
+    let row = session.one(HELD, |q| q.bind(pid).bind(oid)).await?;
+    Ok(row.try_get("keys")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_name_is_kept_whole_by_the_server() {
+        let name = reader_name(u32::MAX, 100_000);
+        let process = std::process::id().to_string();
+        let longest = name.replacen(&process, "4194304", 1);
+        assert!(longest.len() <= 63, "{longest}");
+    }
+}

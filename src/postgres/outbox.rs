@@ -4,6 +4,7 @@ use sqlx::postgres::{PgRow, PgValueFormat};
 use sqlx::{Row, ValueRef};
 
 use super::error::{Error, Result};
+use super::holders;
 use super::leader::Sent;
 use super::registry::{self, Entry};
 use super::session::Session;
@@ -32,6 +33,9 @@ pub struct Reader {
     waiting_above: String,
     relations: Vec<i64>,
     table: String,
+    oid: u32,
+    /// How many held keys the session's name says.
+    told: usize,
 }
 
 /// What to fetch.
@@ -108,7 +112,21 @@ impl Reader {
             ),
             relations: table.relations.iter().map(|oid| i64::from(*oid)).collect(),
             table: table.quoted.clone(),
+            oid: table.oid,
+            told: 0,
         })
+    }
+
+    /// Says in the session's name how many keys wait, which nobody else knows: `doorbell status` reads it there.
+    pub async fn tell_held(&mut self, keys: usize) -> Result<()> {
+        if keys == self.told {
+            return Ok(());
+        }
+        let name = holders::reader_name(self.oid, keys);
+        const NAME: &str = "SELECT pg_catalog.set_config('application_name', $1, false)";
+        self.session.one(NAME, |q| q.bind(name)).await?;
+        self.told = keys;
+        Ok(())
     }
 
     /// Fetches in one statement, whose snapshot begins with the call.

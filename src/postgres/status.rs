@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::Row;
 
 use super::error::Result;
-use super::holders::{BellHolders, Holder, bell_holders, leader_holders};
+use super::holders::{BellHolders, Holder, bell_holders, held_keys, leader_holders};
 use super::registry::{self, Pause};
 use super::session::Session;
 use super::survey::{Pin, pinned};
@@ -33,6 +33,8 @@ pub struct Status {
     pub oldest_seconds: Option<f64>,
     /// Rows that Kafka could not take; `None` where the role may not see them, or the schema is of an earlier version.
     pub dead: Option<i64>,
+    /// Keys that wait behind a row which Kafka cannot take (the policy `hold-key`), as the leader says.
+    pub held_keys: i64,
     /// Who holds the leader's lock. A stranger there stops delivery.
     pub leader: Option<Holder>,
     /// The relays that wait for the leader's lock.
@@ -93,6 +95,7 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
         backlog_is_more: backlog > COUNT_LIMIT,
         oldest_seconds: oldest.first().map(|row| row.try_get(0)).transpose()?,
         dead: dead(session, table).await?,
+        held_keys: held_keys(session, leader.as_ref(), table).await?,
         leader,
         standbys,
         bell,

@@ -88,15 +88,34 @@ impl Mapped {
 /// What is read where a table lacks an optional column.
 const NO_COLUMN: &str = "NULL::text";
 
+/// What a relay has to be allowed. UPDATE: to step around rows that others have locked (FOR UPDATE SKIP LOCKED) takes it.
+const TO_RELAY: &[&str] = &["SELECT", "UPDATE", "DELETE"];
+
 impl Table {
-    /// Looks a table up. Everything that is wrong with it is said in one line.
+    /// Looks a table up that is to be relayed. Everything that is wrong with it is said in one line.
     pub async fn find(session: &mut Session, name: &TableName, columns: &Columns) -> Result<Self> {
         session
-            .reading(async |session| Self::look_up(session, name, columns).await)
+            .reading(async |session| Self::look_up(session, name, columns, TO_RELAY).await)
             .await
     }
 
-    async fn look_up(session: &mut Session, name: &TableName, columns: &Columns) -> Result<Self> {
+    /// The same for whoever only asks about it: what our role lacks, a statement that needs it will say.
+    pub async fn find_to_ask(
+        session: &mut Session,
+        name: &TableName,
+        columns: &Columns,
+    ) -> Result<Self> {
+        session
+            .reading(async |session| Self::look_up(session, name, columns, &[]).await)
+            .await
+    }
+
+    async fn look_up(
+        session: &mut Session,
+        name: &TableName,
+        columns: &Columns,
+        privileges: &[&str],
+    ) -> Result<Self> {
         let shown = name.to_string();
         let row = session
             .all(FIND, |q| q.bind(shown.clone()))
@@ -115,9 +134,8 @@ impl Table {
                 "name a table",
             ));
         }
-        // UPDATE: to step around rows that others have locked (FOR UPDATE SKIP LOCKED) takes it.
-        for privilege in ["SELECT", "UPDATE", "DELETE"] {
-            if !row.try_get::<bool, _>(privilege)? {
+        for privilege in privileges {
+            if !row.try_get::<bool, _>(*privilege)? {
                 let user: String = row.try_get("user")?;
                 return Err(Error::refused(
                     format!("role {user} may not {privilege} on table {shown}"),

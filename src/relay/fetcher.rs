@@ -220,7 +220,7 @@ impl Fetcher {
     ) -> Result<Option<Event>> {
         loop {
             let (look, judge) = (self.scan.at.look_due, self.scan.at.swept);
-            let next_try = self.scan.next_try().map(time::Instant::from_std);
+            let next_tending = self.scan.next_tending().map(time::Instant::from_std);
             tokio::select! {
                 // Rings may come without end; the others are rare by themselves.
                 biased;
@@ -231,7 +231,7 @@ impl Fetcher {
                         return Ok(Some(Event::Rung));
                     }
                 }
-                () = held(&self.scan.shared, next_try) => match self.scan.tend().await? {
+                () = held(&self.scan.shared, next_tending) => match self.scan.tend().await? {
                     true if self.scan.at.is_behind() => return Ok(Some(Event::Rung)),
                     true => {}
                     false => return Ok(None),
@@ -262,10 +262,10 @@ impl Fetcher {
     }
 }
 
-/// Waits until a held row is to be tried again, or something else about the keys that wait has changed.
-async fn held(shared: &Shared, next_try: Option<time::Instant>) {
+/// Waits until the keys that wait are to be looked after, or something about the keys that wait has changed.
+async fn held(shared: &Shared, next_tending: Option<time::Instant>) {
     tokio::select! {
-        () = at_time(next_try) => {}
+        () = at_time(next_tending) => {}
         () = shared.held.notified() => {}
     }
 }

@@ -25,6 +25,9 @@ const RING_IS_LATE: Duration = Duration::from_secs(1);
 /// Most held rows that are tried again by one statement.
 const TRIES: usize = 1_000;
 
+/// How many keys wait is told at most this often: a burst of refusals is one statement.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Where there is no room for them, they are tried again after this.
 const NO_ROOM: Duration = Duration::from_secs(1);
 
@@ -55,6 +58,10 @@ pub(crate) struct Scan {
     pub(crate) ours: Vec<i32>,
     /// Whether keys may have to wait.
     pub(crate) holds_keys: bool,
+    /// How many of them do is not told before this.
+    pub(crate) tell_after: Instant,
+    /// When that is to be looked at again.
+    pub(crate) tell_due: Option<Instant>,
     /// The rows that this term is for, where it is not for all.
     pub(crate) only: Option<Vec<i64>>,
     pub(crate) at: Position,
@@ -271,12 +278,33 @@ impl Scan {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When a held row is to be tried again.
-    pub(super) fn next_try(&self) -> Option<Instant> {
+    /// When the keys that wait are to be looked after: a held row is to be tried again, or their number is to be told.
+    pub(super) fn next_tending(&self) -> Option<Instant> {
+        let due = [self.next_try(), self.tell_due];
+        due.into_iter().flatten().min()
+    }
+
+    fn next_try(&self) -> Option<Instant> {
         match self.holds_keys {
             true => self.memory().held.next_try(),
             false => None,
         }
+    }
+
+    /// Has the database know how many keys wait.
+    async fn tell_held(&mut self) -> Result<()> {
+        let now = Instant::now();
+        self.tell_due = None;
+        if !self.holds_keys {
+            return Ok(());
+        }
+        if now < self.tell_after {
+            self.tell_due = Some(self.tell_after);
+            return Ok(());
+        }
+        self.tell_after = now + TELL_INTERVAL;
+        let keys = self.memory().held.count();
+        self.reader.tell_held(keys).await
     }
 
     /// Looks after the keys that wait; `false` when there will be no more fetches.
@@ -293,6 +321,7 @@ impl Scan {
                 self.at.go_back(lowest);
             }
         }
+        self.tell_held().await?;
         Ok(true)
     }
 

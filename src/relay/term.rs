@@ -184,6 +184,8 @@ impl Term<'_> {
             ours,
             only: self.only,
             holds_keys: refusals.policies.hold_keys(),
+            tell_after: std::time::Instant::now(),
+            tell_due: None,
             at: Position::start(known_up_to, Instant::now() + jittered(sweep)),
             drains: self.drains,
             rate: Rate::new(self.outbox.max_rate, std::time::Instant::now()),

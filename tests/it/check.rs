@@ -3,46 +3,16 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::support::{Checkup, Consumer, Services, World, create_topic, refused};
-
-/// A role of the whole server that is gone with the test.
-struct Role {
-    name: String,
-}
-
-impl Role {
-    /// The relay's role of `sql/roles.sql`, under a name of its own.
-    fn relay(world: &mut World) -> Self {
-        let name = format!("check_{}", world.name());
-        let file = include_str!("../../sql/roles.sql")
-            .replace("doorbell_writer", &format!("{name}_writer"))
-            .replace("doorbell_operator", &format!("{name}_operator"))
-            .replace("doorbell_relay", &name);
-        world.sql(&file);
-        world.sql(&format!("ALTER ROLE {name} LOGIN"));
-        Self { name }
-    }
-
-    fn url(&self, world: &World) -> String {
-        world
-            .database_url
-            .replace("//postgres@", &format!("//{}@", self.name))
-    }
-
-    fn drop(self, world: &mut World) {
-        let name = self.name;
-        world.sql(&format!(
-            "DROP OWNED BY {name}, {name}_writer, {name}_operator; DROP ROLE {name}, {name}_writer, {name}_operator"
-        ));
-    }
-}
+use crate::support::{
+    Checkup, Consumer, Relay, Roles, Services, World, create_topic, eventually, refused,
+};
 
 #[test]
 fn a_sound_outbox_has_no_errors_and_nothing_is_changed() {
     let mut world = World::new("sound");
     create_topic(&world, &world.topic, 3, &[]);
-    let role = Role::relay(&mut world);
-    let url = role.url(&world);
+    let roles = Roles::new(&mut world);
+    let url = world.url_as(&roles.relay);
     let checkup = Checkup::of(&world, &["--database-url", &url]);
     assert_eq!(checkup.code, Some(0), "{}", checkup.stderr);
     assert_eq!(
@@ -51,7 +21,8 @@ fn a_sound_outbox_has_no_errors_and_nothing_is_changed() {
         "{:#}",
         checkup.answer
     );
-    world.sql(&checkup.finds("note", "sees-little", &[&role.name]));
+    checkup.finds("note", "two-phase", &["max_prepared_transactions"]);
+    world.sql(&checkup.finds("note", "sees-little", &[&roles.relay]));
     assert!(
         Consumer::new(&world, &world.topic).drain().is_empty(),
         "a check writes no record"
@@ -70,8 +41,8 @@ fn a_sound_outbox_has_no_errors_and_nothing_is_changed() {
         assert!(text.contains(words), "{words} in {text}");
     }
     assert!(!text.contains("sees-little"), "{text}");
-    world.sql(&format!("REVOKE pg_read_all_stats FROM {}", role.name));
-    role.drop(&mut world);
+    world.sql(&format!("REVOKE pg_read_all_stats FROM {}", roles.relay));
+    roles.drop(&mut world);
 }
 
 #[test]
@@ -257,9 +228,9 @@ fn ways_past_the_trigger_are_found() {
 #[test]
 fn rights_are_held_against_those_that_the_relay_needs() {
     let mut world = World::new("checkrights");
-    let role = Role::relay(&mut world);
-    let name = role.name.clone();
-    let url = role.url(&world);
+    let roles = Roles::new(&mut world);
+    let name = roles.relay.clone();
+    let url = world.url_as(&roles.relay);
     world.sql(&format!(
         "REVOKE DELETE ON outbox FROM {name}; REVOKE SELECT (attempts) ON doorbell.dead FROM {name}; \
          GRANT TRUNCATE ON outbox TO {name}; ALTER ROLE {name} CREATEDB CONNECTION LIMIT 3"
@@ -283,7 +254,7 @@ fn rights_are_held_against_those_that_the_relay_needs() {
     let checkup = check(&world);
     checkup.lacks(&["connections"]);
     checkup.finds("error", "row-security", &["row security"]);
-    role.drop(&mut world);
+    roles.drop(&mut world);
     Checkup::of(&world, &[]).finds("warning", "rights-superfluous", &["postgres", "superuser"]);
 }
 
@@ -371,9 +342,71 @@ fn wrong_usage_is_told_in_one_line() {
         (&["--old", "soon"], "--old"),
         (&["--table", "a.b.c"], "too many parts"),
     ] {
-        let output = world.doorbell(&[&["check"], flags].concat());
-        assert_eq!(output.status.code(), Some(2), "{flags:?}");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.contains(words), "{words} in {stderr}");
+        refused(&world.doorbell(&[&["check"], flags].concat()), 2, &[words]);
     }
+}
+
+#[test]
+fn a_takeover_from_a_frozen_leader_takes_one_role() {
+    let mut world = World::new("checkroles");
+    create_topic(&world, &world.topic, 1, &[]);
+    let roles = Roles::new(&mut world);
+    let url = world.url_as(&roles.relay);
+    let ours = Relay::leading(&world, &["--database-url", &url]);
+    let check = |world: &World, url: &str| Checkup::of(world, &["--database-url", url]);
+    check(&world, &url).lacks(&["frozen-takeover"]);
+    // Asked by somebody who is no relay, it is not his role that counts.
+    check(&world, &world.database_url).lacks(&["frozen-takeover"]);
+    // A relay of another role stands by: it could never end the leader.
+    let other = Relay::spawn(&world, &[]);
+    other.await_log("standby");
+    let checkup = check(&world, &url);
+    checkup.finds(
+        "warning",
+        "frozen-takeover",
+        &["several roles", &roles.relay, "postgres"],
+    );
+    assert!(other.stop().success());
+    assert!(ours.stop().success());
+    let stranger = Relay::leading(&world, &[]);
+    check(&world, &url).finds("warning", "frozen-takeover", &[&roles.relay, "postgres"]);
+    assert!(stranger.stop().success());
+
+    world.sql("REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC");
+    let grant = check(&world, &url).finds(
+        "warning",
+        "frozen-takeover",
+        &[&roles.relay, "may not execute pg_terminate_backend"],
+    );
+    world.sql(&grant);
+    check(&world, &url).lacks(&["frozen-takeover"]);
+    roles.drop(&mut world);
+}
+
+#[test]
+fn keys_that_wait_are_told_by_check_and_status() {
+    let mut world = World::new("checkheld");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, &["--poison", "hold-key"]);
+    world.sql("INSERT INTO outbox (type, key, headers) SELECT 't', k, '[]' FROM unnest(ARRAY['a', 'b', 'b', NULL]) k");
+    let status = |world: &World| {
+        let output = world.doorbell(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        status[0]["held_keys"].as_i64().expect("a number")
+    };
+    eventually("three rows hold their keys", || {
+        (status(&world) == 3).then_some(())
+    });
+    Checkup::of(&world, &[]).finds("warning", "keys-held", &["3 keys"]);
+    let text = String::from_utf8(world.doorbell(&["status"]).stdout).expect("text");
+    assert!(
+        text.contains("3 keys wait behind a row that Kafka cannot take"),
+        "{text}"
+    );
+    world.sql("UPDATE outbox SET headers = NULL WHERE key = 'b'");
+    eventually("one is free", || (status(&world) == 2).then_some(()));
+    world.sql("DELETE FROM outbox");
+    eventually("all are free", || (status(&world) == 0).then_some(()));
+    Checkup::of(&world, &[]).lacks(&["keys-held"]);
+    assert!(relay.stop().success());
 }

@@ -23,6 +23,31 @@ fn await_readiness(relay: &Relay, code: u16, words: &[&str]) -> Answer {
     })
 }
 
+/// Waits until the relay says that it suffers from this, by the name that `/status.json` has for it.
+#[track_caller]
+fn await_ailment(relay: &Relay, ailment: &str) {
+    eventually(ailment, || {
+        let status: serde_json::Value =
+            serde_json::from_str(&get(relay, "/status.json").body).expect("JSON");
+        let troubles = status["outboxes"][0]["troubles"].as_array()?;
+        troubles
+            .iter()
+            .any(|it| it["ailment"] == ailment)
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_relay_that_is_not_answered_is_starting() {
+    let world = World::new("starting");
+    // It takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let url = format!("postgres://u@127.0.0.1:{port}/x");
+    let relay = Relay::spawn(&world, &[ANY, &["--database-url", &url]].concat());
+    await_readiness(&relay, 503, &["not ready", "starting (for 0s)"]);
+}
+
 #[test]
 fn a_relay_that_cannot_begin_is_not_ready_and_says_why() {
     let world = World::new("unready");
@@ -34,6 +59,7 @@ fn a_relay_that_cannot_begin_is_not_ready_and_says_why() {
         503,
         &["not ready", "127.0.0.1:1", "cannot be reached"],
     );
+    await_ailment(&relay, "start");
     assert_eq!(get(&relay, "/healthz").code, 200, "the process is well");
     let relay = Relay::spawn(&world, &[ANY, &["--kafka-brokers", "127.0.0.1:1"]].concat());
     await_readiness(&relay, 503, &["Kafka at 127.0.0.1:1 does not answer"]);
@@ -44,9 +70,13 @@ fn leader_and_standby_are_ready_and_a_pause_a_stranger_and_a_lost_table_are_not(
     let mut world = World::new("ready");
     create_topic(&world, &world.topic, 1, &[]);
     let leader = Relay::leading(&world, ANY);
-    await_readiness(&leader, 200, &["outbox: ready: leading"]);
+    await_readiness(&leader, 200, &["outbox: ready: leading for"]);
     let standby = Relay::spawn(&world, ANY);
-    await_readiness(&standby, 200, &["outbox: ready: standby"]);
+    await_readiness(
+        &standby,
+        200,
+        &["outbox: ready: standby", "another relay leads"],
+    );
 
     world.doorbell(&["pause", "--by", "ann", "--reason", "the broker moves"]);
     await_readiness(
@@ -54,6 +84,7 @@ fn leader_and_standby_are_ready_and_a_pause_a_stranger_and_a_lost_table_are_not(
         503,
         &["paused by ann: the broker moves", "doorbell resume"],
     );
+    await_ailment(&leader, "pause");
     world.doorbell(&["resume"]);
     await_readiness(&leader, 200, &["leading"]);
 
@@ -81,6 +112,7 @@ fn leader_and_standby_are_ready_and_a_pause_a_stranger_and_a_lost_table_are_not(
         503,
         &["the leader's lock is held by a session that is no relay"],
     );
+    await_ailment(&relay, "stranger");
     world.sql_on(&mut stranger, "SELECT pg_advisory_unlock_all()");
     await_readiness(&relay, 200, &["leading"]);
 }
@@ -157,8 +189,9 @@ fn deletes_that_fail_and_a_table_that_nobody_may_read_make_the_pipe_stuck() {
     let answer = await_readiness(
         &relay,
         503,
-        &["stuck: 1 rows that Kafka has wait to be deleted"],
+        &["stuck: 1 rows that Kafka has wait to be deleted, and none was for "],
     );
+    await_ailment(&relay, "delete");
     assert!(
         answer
             .body
@@ -193,11 +226,13 @@ fn what_only_delays_rows_is_a_warning() {
         200,
         &["warning: the trigger doorbell_ring is disabled"],
     );
+    await_ailment(&relay, "trigger");
     world.await_asleep();
     world.sql("INSERT INTO outbox (type, payload) VALUES ('x', '1')");
     Consumer::new(&world, &world.topic).await_records(1);
     let swept = "the sweep found rows that nothing had announced";
     relay.await_log(swept);
+    await_ailment(&relay, "unannounced");
     // The next sweep that finds none takes it back.
     eventually("the warning is over", || {
         let body = get(&relay, "/readyz").body;
@@ -208,5 +243,38 @@ fn what_only_delays_rows_is_a_warning() {
         body.contains("doorbell_rows_swept_total{outbox=\"outbox\"} 1\n"),
         "{body}"
     );
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn refused_rows_that_cannot_be_parked_and_keys_that_wait_are_warnings() {
+    let mut world = World::new("heldwarned");
+    create_topic(&world, &world.topic, 1, &[]);
+    world.sql(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$; \
+         CREATE TRIGGER no BEFORE INSERT ON doorbell.dead FOR EACH ROW EXECUTE FUNCTION no()",
+    );
+    let bad = "INSERT INTO outbox (type, key, headers) VALUES ('t', 'k', '[]')";
+    let relay = Relay::leading(&world, ANY);
+    world.sql(bad);
+    await_readiness(&relay, 200, &["warning: ", "not now"]);
+    await_ailment(&relay, "park");
+    world.sql("DROP TRIGGER no ON doorbell.dead");
+    world.await_empty();
+    eventually("the warning is over", || {
+        let body = get(&relay, "/readyz").body;
+        (!body.contains("not now")).then_some(())
+    });
+    assert!(relay.stop().success());
+
+    let relay = Relay::leading(&world, &[ANY, &["--poison", "hold-key"]].concat());
+    world.sql(bad);
+    let waits = "keys wait behind a row that Kafka cannot take: 1";
+    await_readiness(&relay, 200, &["warning: ", waits]);
+    world.sql("DELETE FROM outbox");
+    eventually("no key waits", || {
+        let body = get(&relay, "/readyz").body;
+        (!body.contains(waits)).then_some(())
+    });
     assert!(relay.stop().success());
 }

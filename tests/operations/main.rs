@@ -171,3 +171,91 @@ fn panels_of_the_dashboard_ask_for_metrics_that_exist() {
         .collect();
     assert!(left_out.is_empty(), "in no panel: {left_out:?}");
 }
+
+/// The source without its own tests.
+fn code_of(path: &str) -> String {
+    let text = read(path);
+    text.split("#[cfg(test)]\nmod tests")
+        .next()
+        .expect("code")
+        .to_owned()
+}
+
+/// The texts of a piece of code, without what is filled in: the longest part of each.
+fn texts_of(code: &str) -> Vec<String> {
+    let literals = code.split('"').skip(1).step_by(2);
+    let longest = |literal: &str| {
+        let mut parts = literal.split(['{', '}', '(']);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |longest, part| {
+            if part.len() > longest.len() {
+                part.to_owned()
+            } else {
+                longest
+            }
+        })
+    };
+    literals
+        .map(longest)
+        .map(|it| it.trim_matches([' ', ':']).to_owned())
+        .collect()
+}
+
+#[test]
+fn each_state_of_readiness_is_produced_and_seen_in_a_test() {
+    let tests = read("tests/it/readiness.rs");
+    let said = texts_of(&code_of("src/relay/vitals/readiness.rs"));
+    // One word is a name; a reason has several.
+    let reasons: Vec<&String> = said.iter().filter(|text| text.contains(' ')).collect();
+    assert!(reasons.len() >= 7, "{said:?}");
+    for reason in reasons
+        .into_iter()
+        .map(String::as_str)
+        .chain(["starting", "standby", "leading"])
+    {
+        assert!(
+            tests.contains(reason),
+            "{reason:?} is in no test of /readyz"
+        );
+    }
+    let vitals = read("src/relay/vitals/mod.rs");
+    let ailments = vitals
+        .split("pub enum Ailment {")
+        .nth(1)
+        .expect("the ailments");
+    let ailments = ailments.split("\n}").next().expect("their end");
+    let names: Vec<String> = ailments
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(','))
+        .map(str::to_lowercase)
+        .collect();
+    assert!(names.len() >= 7, "{names:?}");
+    for name in names {
+        let seen = format!("await_ailment(&relay, \"{name}\")");
+        let or = seen.replace("&relay", "&leader");
+        assert!(
+            tests.contains(&seen) || tests.contains(&or),
+            "{name} is in no test of /readyz"
+        );
+    }
+}
+
+#[test]
+fn each_finding_of_check_is_produced_and_seen_in_a_test() {
+    let files = ["check", "check_kafka", "check_server", "stuck"];
+    let tests: String = files
+        .iter()
+        .map(|file| read(&format!("tests/it/{file}.rs")))
+        .collect();
+    // As it is written, whatever the lines are.
+    let tests: String = tests.chars().filter(|c| !c.is_whitespace()).collect();
+    let table = code_of("src/app/check/finding.rs");
+    let table = table.split("\ncodes! {").nth(1).expect("the codes");
+    let codes = texts_of(table.split("\n}").next().expect("their end"));
+    assert!(codes.len() > 60, "{codes:?}");
+    for code in codes {
+        let found = ["error", "warning", "note"];
+        let finds = |severity: &&str| tests.contains(&format!(".finds(\"{severity}\",\"{code}\","));
+        assert!(found.iter().any(finds), "no test produces {code}");
+    }
+}

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::finding::Finding;
 use super::topics::{self, Wanted};
+use super::traffic::Relaying;
 use super::{ids, rights, server, table, traffic};
 use crate::app::failure::Failure;
 use crate::config::{Outbox, Settings, check_topic};
@@ -119,6 +120,10 @@ impl Looking<'_> {
         let name = outbox.table.to_string();
         let found = survey::rights(session, shape).await?;
         self.add(&name, rights::rights(&found, role));
+        let us = (!found.all_powerful).then_some(Relaying {
+            role,
+            may_terminate: found.may_terminate,
+        });
         let vital = found.missing.iter().any(|it| it.vital);
         if !has_schema || vital || shape.row_security {
             self.wanted.extend(of_route(outbox));
@@ -130,7 +135,7 @@ impl Looking<'_> {
             return Ok(());
         }
         match Table::find(session, &outbox.table, &outbox.columns).await {
-            Ok(found) => self.traffic(session, outbox, &found).await,
+            Ok(found) => self.traffic(session, outbox, &found, us.as_ref()).await,
             Err(Error::Refused { problem, remedy }) => {
                 self.add(&name, [table::unfit(&problem, &remedy)]);
                 self.wanted.extend(of_route(outbox));
@@ -145,6 +150,7 @@ impl Looking<'_> {
         session: &mut Session,
         outbox: &Outbox,
         table: &Table,
+        us: Option<&Relaying<'_>>,
     ) -> Result<(), Error> {
         let name = outbox.table.to_string();
         if !table.id_is_unique {
@@ -159,7 +165,7 @@ impl Looking<'_> {
             self.sessions += server::SESSIONS;
         }
         let dead = survey::dead_reasons(session, table).await?;
-        self.add(&name, traffic::traffic(&status, &dead, self.old));
+        self.add(&name, traffic::traffic(&status, &dead, self.old, us));
         let sample = survey::sample(session, table).await?;
         if sample.from_the_future > 0 {
             self.add(&name, [table::future(sample.from_the_future)]);

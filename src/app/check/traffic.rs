@@ -9,8 +9,13 @@ use crate::postgres::{Holder, Pause, Status};
 
 const OURS: &str = env!("CARGO_PKG_VERSION");
 
-/// Judges one outbox. `old`: from this age on something waits for too long.
-pub(super) fn traffic(status: &Status, dead: &[DeadReason], old: Duration) -> Vec<Finding> {
+/// Judges one outbox as the role `us`, if that is a relay's. `old`: from this age on something waits for too long.
+pub(super) fn traffic(
+    status: &Status,
+    dead: &[DeadReason],
+    old: Duration,
+    us: Option<&Relaying>,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     found.extend(strangers(status));
     found.extend(silent_writer(status, old));
@@ -19,8 +24,68 @@ pub(super) fn traffic(status: &Status, dead: &[DeadReason], old: Duration) -> Ve
         None => delivery(status, old),
     });
     found.extend(versions(status));
+    found.extend(frozen_takeover(status, us));
     found.extend(dead_letters(status, dead));
+    found.extend(held(status));
     found
+}
+
+/// A role that could be a relay's: it has what that needs, and not every right there is.
+pub(super) struct Relaying<'a> {
+    pub(super) role: &'a str,
+    /// Whether it may execute `pg_terminate_backend`.
+    pub(super) may_terminate: bool,
+}
+
+/// Whether a standby could end a leader that is frozen.
+fn frozen_takeover(status: &Status, us: Option<&Relaying>) -> Option<Finding> {
+    const WHY: &str = "a standby takes over from a leader that is frozen by ending its sessions, which it can where both are the same role: else rows wait until somebody ends that leader";
+    let relays = status.leader.iter().chain(&status.standbys);
+    let mut roles: Vec<&str> = relays
+        .filter(|it| it.is_doorbell)
+        .filter_map(|it| it.user.as_deref())
+        .collect();
+    if let (Some(us), Some(leader)) = (us, &status.leader)
+        && leader.is_doorbell
+    {
+        roles.push(us.role);
+    }
+    roles.sort_unstable();
+    roles.dedup();
+    if roles.len() > 1 {
+        return Some(Finding::warning(
+            Code::FrozenTakeover,
+            format!(
+                "relays of this outbox log in as several roles: {}",
+                roles.join(", ")
+            ),
+            WHY,
+            "let all relays log in as the same role: the user in their DATABASE_URL",
+        ));
+    }
+    us.filter(|us| !us.may_terminate).map(|us| {
+        Finding::warning(
+            Code::FrozenTakeover,
+            format!("role {} may not execute pg_terminate_backend", us.role),
+            WHY,
+            format!(
+                "GRANT EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend TO {}",
+                us.role
+            ),
+        )
+    })
+}
+
+fn held(status: &Status) -> Option<Finding> {
+    let keys = status.held_keys;
+    (keys > 0).then(|| {
+        Finding::warning(
+            Code::KeysHeld,
+            format!("{keys} keys wait behind a row that Kafka cannot take"),
+            "rows of these keys stay in the table, as the policy hold-key says; all others go on",
+            "the log of the relay names the rows and what Kafka said: correct them with UPDATE, or DELETE them; they are tried again within a minute",
+        )
+    })
 }
 
 fn strangers(status: &Status) -> Vec<Finding> {

@@ -60,7 +60,7 @@ impl<'a> Asking<'a> {
         };
         let mut all = Vec::new();
         for outbox in &self.settings.outboxes {
-            let table = Table::find(&mut session, &outbox.table, &outbox.columns).await?;
+            let table = Table::find_to_ask(&mut session, &outbox.table, &outbox.columns).await?;
             all.push(postgres::status(&mut session, &table).await?);
         }
         self.session = Some(session);

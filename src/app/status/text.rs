@@ -27,6 +27,12 @@ pub(super) fn block(status: &Status) -> String {
         let dead = format!("{dead} rows; see `doorbell dead list`");
         line("dead", &styled(CAREFUL, dead));
     }
+    if let keys @ 1.. = status.held_keys {
+        let held = format!(
+            "{keys} keys wait behind a row that Kafka cannot take; the log of the relay names the rows"
+        );
+        line("held", &styled(CAREFUL, held));
+    }
     line("leader", &leader(status));
     line("standbys", &status.standbys.len().to_string());
     for bell in bell(status) {
@@ -78,11 +84,12 @@ pub(super) fn line(status: &Status) -> String {
         None => "-",
     };
     let mut line = format!(
-        "{} backlog={} oldest={} dead={} leader={leader:?} standbys={} bell={bell} trigger={:?}",
+        "{} backlog={} oldest={} dead={} held={} leader={leader:?} standbys={} bell={bell} trigger={:?}",
         status.outbox,
         backlog(status).replace(' ', "-"),
         or(status.oldest_seconds.map(age)).replace(' ', ""),
         or(status.dead.map(|dead| dead.to_string())),
+        status.held_keys,
         status.standbys.len(),
         status.trigger,
     );

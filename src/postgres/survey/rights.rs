@@ -22,6 +22,8 @@ pub struct Rights {
     pub superfluous: Vec<String>,
     /// Whether it is a superuser or owns the table: then nothing is forbidden to it.
     pub all_powerful: bool,
+    /// Whether it may execute `pg_terminate_backend`, as everybody may unless that was revoked.
+    pub may_terminate: bool,
 }
 
 /// A right that our role lacks.
@@ -62,12 +64,14 @@ pub async fn rights(session: &mut Session, shape: &Shape) -> Result<Rights> {
                 missing,
                 superfluous: row.try_get("beyond")?,
                 all_powerful: row.try_get("all_powerful")?,
+                may_terminate: row.try_get("may_terminate")?,
             })
         })
         .await
 }
 
 const BEYOND: &str = "SELECT r.rolsuper OR o.owns AS all_powerful, \
+    pg_catalog.has_function_privilege('pg_catalog.pg_terminate_backend(int, bigint)', 'EXECUTE') AS may_terminate, \
     pg_catalog.array_remove(ARRAY[CASE WHEN r.rolsuper THEN 'is a superuser' END, CASE WHEN o.owns AND NOT r.rolsuper THEN 'owns the table, or may act as its owner' END, \
     CASE WHEN r.rolbypassrls AND NOT r.rolsuper THEN 'passes by row security' END, CASE WHEN r.rolreplication AND NOT r.rolsuper THEN 'may replicate' END, \
     CASE WHEN r.rolcreaterole AND NOT r.rolsuper THEN 'may create roles' END, CASE WHEN r.rolcreatedb AND NOT r.rolsuper THEN 'may create databases' END, \

@@ -9,6 +9,7 @@ mod load;
 mod meter;
 mod proxy;
 mod relay;
+mod roles;
 mod services;
 mod world;
 
@@ -23,6 +24,7 @@ pub(crate) use load::Load;
 pub(crate) use meter::Meter;
 pub(crate) use proxy::Proxy;
 pub(crate) use relay::Relay;
+pub(crate) use roles::{Grant, Roles, grants};
 pub(crate) use services::{Instance, Services, not_here};
 pub(crate) use world::{World, doorbell};
 
