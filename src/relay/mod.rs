@@ -9,6 +9,8 @@
 //! | `term` | one term of a leader: its three stages and how it ends |
 //! | `fetcher` | first stage: when to look into the table |
 //! | `scan` | what it asks the table |
+//! | `tending` | ... for keys that wait |
+//! | `sweep` | ... about what it has passed |
 //! | `publisher` | second stage: batches to records, in order |
 //! | `settler` | third stage: delivery reports to deletes |
 //! | `transactor` | second stage, where each event is sent once: batches to transactions |
@@ -61,6 +63,8 @@ mod settler;
 mod shared;
 mod spread;
 mod standby;
+mod sweep;
+mod tending;
 mod term;
 mod transactor;
 mod vitals;
