@@ -11,7 +11,7 @@
 //! | `drain` | a backlog, until it is at the broker |
 //! | `latency` | one row into an idle outbox, until a consumer has it |
 //! | `steady` | 1,000 rows a second, until a consumer has each; then idleness |
-//! | `takeover` | a leader that is killed, beside a standby |
+//! | `takeover` | a leader that is killed or stopped, beside a standby |
 //! | `pairs` | the relay alone: a large backlog and a small one, a held snapshot and none |
 //! | `machine` | what it ran on |
 //! | `samples` | latencies one by one |
@@ -65,7 +65,7 @@ struct Arguments {
     /// Length of a steady stream of rows, for each side in each round
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// How often the leader is killed, in each mode of delivery
+    /// How often the leader is killed, and how often it is stopped, in each mode of delivery
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
     /// Also measures Debezium
@@ -100,7 +100,7 @@ enum Part {
     Scale,
     /// A backlog beside a held snapshot
     Xmin,
-    /// A leader that is killed
+    /// A leader that is killed, or stopped
     Takeover,
 }
 

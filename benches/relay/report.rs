@@ -49,7 +49,7 @@ pub(crate) fn markdown(results: &Results) -> String {
     );
     section(
         &mut page,
-        "Takeover from a leader that is killed",
+        "Takeover from a leader that is killed or stopped",
         results.takeover.as_ref(),
         None,
     );

@@ -120,7 +120,7 @@ impl Stage {
 
     /// The name of a topic for receipts, which the relay makes itself. It goes with the others.
     pub(crate) fn receipts(&mut self) -> String {
-        let name = format!("{}.receipts", self.name);
+        let name = format!("{}.receipts.{}", self.name, self.made);
         self.topics.push(name.clone());
         name
     }
@@ -140,7 +140,7 @@ impl Stage {
     /// The outbox as it is after its migration: no row, and none of the dead ones of the measurement before.
     pub(crate) async fn truncate(&mut self) -> anyhow::Result<()> {
         self.session
-            .execute("TRUNCATE outbox RESTART IDENTITY")
+            .execute("TRUNCATE outbox, doorbell.receipt RESTART IDENTITY")
             .await?;
         Ok(())
     }

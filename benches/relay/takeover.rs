@@ -1,4 +1,4 @@
-//! A leader that is killed at random moments under a light load, beside a standby that takes over.
+//! A leader that is killed, or stopped, at random moments under a light load, beside a standby that takes over.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use crate::stage::{Stage, connect};
 use crate::topic;
 
 const ROWS_PER_SECOND: u32 = 100;
-/// From the moment that leader and standby are both there until the kill, at most: as long as a few of the pauses that a relay makes by itself.
+/// From the moment that leader and standby are both there until the leader's end, at most: as long as a few of the pauses that a relay makes by itself.
 const MOST_PEACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,17 +39,37 @@ impl Delivery {
     }
 }
 
+/// How a leader ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum End {
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM.
+    Stop,
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Stop => "stop",
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
-    kills: u32,
+    ends: u32,
     rows_per_second: u32,
     modes: Vec<Mode>,
 }
 
-/// What one mode came to. Raw figures are in the order of the kills.
+/// What one mode came to. Raw figures are in the order of the leaders' ends.
 #[derive(Debug, Serialize)]
 struct Mode {
     delivery: Delivery,
+    end: End,
     /// All that were written, each seen by a reader of committed records.
     rows: usize,
     /// How many of the records are of a row that was there already.
@@ -59,20 +79,27 @@ struct Mode {
     raw_longest_silence_us: Samples,
 }
 
-/// Both modes, with so many kills each.
-pub(crate) async fn measure(stage: &mut Stage, kills: u32) -> anyhow::Result<Results> {
+/// Both modes and both ways to end, with so many ends each.
+pub(crate) async fn measure(stage: &mut Stage, ends: u32) -> anyhow::Result<Results> {
     let mut modes = Vec::new();
-    for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
-        modes.push(measure_mode(stage, delivery, kills).await?);
+    for end in [End::Kill, End::Stop] {
+        for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
+            modes.push(measure_mode(stage, delivery, end, ends).await?);
+        }
     }
     Ok(Results {
-        kills,
+        ends,
         rows_per_second: ROWS_PER_SECOND,
         modes,
     })
 }
 
-async fn measure_mode(stage: &mut Stage, delivery: Delivery, kills: u32) -> anyhow::Result<Mode> {
+async fn measure_mode(
+    stage: &mut Stage,
+    delivery: Delivery,
+    end: End,
+    ends: u32,
+) -> anyhow::Result<Mode> {
     stage.truncate().await?;
     let topic = stage.new_topic().await?;
     let receipts = stage.receipts();
@@ -88,33 +115,40 @@ async fn measure_mode(stage: &mut Stage, delivery: Delivery, kills: u32) -> anyh
     let writer = Writer::start(stage).await?;
     let mut mode = Mode {
         delivery,
+        end,
         rows: 0,
         doubled: 0,
         raw_to_leading_us: Samples::default(),
         raw_to_first_record_us: Samples::default(),
         raw_longest_silence_us: Samples::default(),
     };
-    for kill in 1..=kills {
-        eprintln!("takeover {}: kill {kill}/{kills}", delivery.name());
+    for round in 1..=ends {
+        eprintln!(
+            "takeover {}, {} {round}/{ends}",
+            delivery.name(),
+            end.name()
+        );
         standby.stood_by().await?;
-        let mut last = peace(&mut consumer).await?;
-        let killed = leader.kill()?;
+        let last = peace(&mut consumer).await?;
+        let mut stopping = None;
+        let ended = match end {
+            End::Kill => leader.kill()?,
+            End::Stop => {
+                let at = leader.terminate();
+                stopping = Some(leader);
+                at
+            }
+        };
         leader = standby;
         standby = process::start(stage, &topic, flags)?;
-        let mut silence = Duration::ZERO;
-        loop {
-            let (number, at) = consumer.next().await?;
-            if at > killed {
-                silence = silence.max(at - last);
-            }
-            last = at;
-            if writer.has_written_since(killed, number) {
-                break;
-            }
-        }
-        mode.raw_to_leading_us.push(killed, leader.led().await?);
-        mode.raw_to_first_record_us.push(killed, last);
+        let led = leader.led().await?;
+        let (first, silence) = follow(&mut consumer, &writer, last, ended, led).await?;
+        mode.raw_to_leading_us.push(ended, led);
+        mode.raw_to_first_record_us.push(ended, first);
         mode.raw_longest_silence_us.add(silence);
+        if let Some(former) = stopping {
+            former.ended().await?;
+        }
     }
     mode.rows = writer.stop().await?;
     for number in 1..=mode.rows {
@@ -125,10 +159,11 @@ async fn measure_mode(stage: &mut Stage, delivery: Delivery, kills: u32) -> anyh
     }
     mode.doubled = topic::doubles(stage, &topic, mode.rows)?;
     ensure!(
-        delivery == Delivery::AtLeastOnce || mode.doubled == 0,
-        "{} of {} rows were doubled in exactly-once mode",
+        (delivery, end) == (Delivery::AtLeastOnce, End::Kill) || mode.doubled == 0,
+        "{} of {} rows were doubled: {}",
         mode.doubled,
-        mode.rows
+        mode.rows,
+        mode.name()
     );
     Ok(mode)
 }
@@ -140,6 +175,31 @@ async fn peace(consumer: &mut Consumer) -> anyhow::Result<Instant> {
         let (_, at) = consumer.next().await?;
         if at >= end {
             return Ok(at);
+        }
+    }
+}
+
+/// When the first record of a row came that was written after the end of a leader, and the longest time without a record until the new one has sent a row
+/// that was written while it led.
+async fn follow(
+    consumer: &mut Consumer,
+    writer: &Writer,
+    mut last: Instant,
+    ended: Instant,
+    led: Instant,
+) -> anyhow::Result<(Instant, Duration)> {
+    let (mut first, mut silence) = (None, Duration::ZERO);
+    loop {
+        let (number, at) = consumer.next().await?;
+        if at > ended {
+            silence = silence.max(at - last);
+        }
+        last = at;
+        if writer.has_written_since(ended, number) {
+            let first = *first.get_or_insert(at);
+            if writer.has_written_since(led, number) {
+                return Ok((first, silence));
+            }
         }
     }
 }
@@ -206,16 +266,25 @@ impl Writer {
     }
 }
 
+impl Mode {
+    fn name(&self) -> String {
+        format!("{}, {}", self.delivery.name(), self.end.name())
+    }
+}
+
 impl Results {
     /// The one line of it.
     pub(crate) fn conclusion(&self) -> anyhow::Result<String> {
         let modes = self.modes.iter().map(|mode| {
             let latency = mode.raw_to_first_record_us.latency()?;
-            let (name, p99) = (mode.delivery.name(), latency.p99);
+            let (name, p99) = (mode.name(), latency.p99);
             anyhow::Ok(format!("{name} p99 {p99:.0} ms"))
         });
         let modes: Vec<String> = modes.collect::<Result<_, _>>()?;
-        Ok(format!("kill to first new record, {}", modes.join(", ")))
+        Ok(format!(
+            "end of a leader to first new record: {}",
+            modes.join(", ")
+        ))
     }
 }
 
@@ -223,23 +292,20 @@ impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} kills (SIGKILL) of the leader in each mode, {} rows a second from one session; milliseconds\n",
-            self.kills, self.rows_per_second
+            "in each mode {} leaders were killed (SIGKILL) and as many stopped (SIGTERM), at {} rows a second from one session; milliseconds from the signal\n",
+            self.ends, self.rows_per_second
         )?;
         writeln!(f, "| | {} |\n|{}", head(), "---|".repeat(6))?;
         for mode in &self.modes {
-            let name = mode.delivery.name();
+            let name = mode.name();
             for (what, samples) in [
+                ("until the standby leads", &mode.raw_to_leading_us),
                 (
-                    "from the kill until the standby leads",
-                    &mode.raw_to_leading_us,
-                ),
-                (
-                    "from the kill until a consumer has a row that was written after it",
+                    "until a consumer has a row that was written after the signal",
                     &mode.raw_to_first_record_us,
                 ),
                 (
-                    "longest time around a kill without a record",
+                    "longest time without a record",
                     &mode.raw_longest_silence_us,
                 ),
             ] {
@@ -249,7 +315,7 @@ impl fmt::Display for Results {
         }
         writeln!(f, "\n| | rows | lost | doubled |\n|{}", "---|".repeat(4))?;
         for mode in &self.modes {
-            let name = mode.delivery.name();
+            let name = mode.name();
             writeln!(f, "| {name} | {} | 0 | {} |", mode.rows, mode.doubled)?;
         }
         Ok(())

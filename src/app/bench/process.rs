@@ -130,10 +130,22 @@ impl Relay {
         peak_memory(&self.id().to_string())
     }
 
-    /// SIGTERM; anything but an orderly end is an error.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    /// SIGTERM, and waits for its end; anything but an orderly end is an error.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.terminate();
+        self.ended().await
+    }
+
+    /// SIGTERM, and when.
+    pub fn terminate(&self) -> Instant {
+        let at = Instant::now();
         // One that has ended by itself cannot be signalled: its status says why.
         kill_process(Pid::from_child(&self.child), Signal::TERM).ok();
+        at
+    }
+
+    /// Waits for its end; anything but an orderly one is an error.
+    pub async fn ended(mut self) -> anyhow::Result<()> {
         let status = self.wait().await?;
         if !status.success() {
             bail!("the relay ended with {status}: {}", self.last_words());
