@@ -106,7 +106,7 @@ fn poll(producer: &BaseProducer<Context>, state: &State) {
     while !state.stopped.load(Ordering::SeqCst) {
         state.asleep.store(true, Ordering::SeqCst);
         if producer.in_flight_count() == 0 {
-            thread::park_timeout(match producer.context().is_here() {
+            thread::park_timeout(match producer.context().has_met() {
                 true => TICK,
                 false => FIRST_TICK,
             });

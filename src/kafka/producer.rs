@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
 use secrecy::ExposeSecret;
 
 use super::admin::Admin;
@@ -138,6 +138,7 @@ impl Producer {
         let client = self.inner.client();
         while Instant::now() < until {
             if client.fetch_cluster_id(TURN).is_some() {
+                client.context().met();
                 return true;
             }
             if client.context().is_refused() {
@@ -145,6 +146,12 @@ impl Producer {
             }
         }
         false
+    }
+
+    /// Takes everything back that it has not delivered: nothing of it is sent from now on. Blocks for a moment.
+    pub fn purge(&self) {
+        let everything = PurgeConfig::default().queue().inflight();
+        self.inner.producer().purge(everything);
     }
 
     /// Why no broker answers, as far as librdkafka said it. Blocks where a broker has to be asked for it.

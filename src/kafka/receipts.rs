@@ -63,6 +63,7 @@ pub struct Receipts {
     key: String,
     barrier_key: String,
     consumer: Reader,
+    admin: Admin,
 }
 
 impl Receipts {
@@ -75,6 +76,7 @@ impl Receipts {
             key: id.to_string(),
             barrier_key: format!("{id}:barrier"),
             consumer: consumer(kafka, "read_committed")?,
+            admin: Admin::new(kafka)?,
         })
     }
 
@@ -100,7 +102,6 @@ impl Receipts {
 
     /// Makes the topic where there is none, and checks one that is there.
     pub async fn prepare(&self) -> Result<(), ReceiptsError> {
-        let admin = Admin::new(&self.kafka)?;
         let new = NewTopic::new(&self.topic, 1, TopicReplication::Fixed(-1))
             .set("cleanup.policy", "compact")
             // What is no longer needed goes soon: only closed segments are compacted.
@@ -110,7 +111,8 @@ impl Receipts {
         let options = AdminOptions::new()
             .operation_timeout(Some(PATIENCE))
             .request_timeout(Some(PATIENCE));
-        let made = admin
+        let made = self
+            .admin
             .get()
             .create_topics(&[new], &options)
             .await
@@ -135,10 +137,10 @@ impl Receipts {
             Some(Err((_, code))) => return Err(self.away(&code)),
             Some(Ok(_)) | None => return Ok(()),
         }
-        self.check(&admin, &options).await
+        self.check(&options).await
     }
 
-    async fn check(&self, admin: &Admin, options: &AdminOptions) -> Result<(), ReceiptsError> {
+    async fn check(&self, options: &AdminOptions) -> Result<(), ReceiptsError> {
         match self.partitions()? {
             Some(1) => {}
             None => return Err(self.away(&"the topic is not there yet")),
@@ -150,7 +152,8 @@ impl Receipts {
             }
         }
         let resources = [ResourceSpecifier::Topic(&self.topic)];
-        let answer = admin
+        let answer = self
+            .admin
             .get()
             .describe_configs(&resources, options)
             .await
@@ -190,7 +193,7 @@ impl Receipts {
 
     fn partition_ids(&self, topic: &str) -> Result<Option<Vec<i32>>, ReceiptsError> {
         let metadata = self
-            .consumer
+            .awake()
             .fetch_metadata(Some(topic), PATIENCE)
             .map_err(|error| self.away(&error))?;
         let Some(found) = metadata.topics().first() else {
@@ -203,6 +206,12 @@ impl Receipts {
         }
     }
 
+    /// The consumer. A token that it wants it gets only by a poll, and before a takeover it may have waited for hours.
+    fn awake(&self) -> &Reader {
+        self.consumer.poll(Duration::ZERO);
+        &self.consumer
+    }
+
     /// The last receipt that was committed before the barrier with this token; `None` where there was none. Blocks.
     pub fn last_before(
         &self,
@@ -210,7 +219,7 @@ impl Receipts {
         wanted: &dyn Fn() -> bool,
     ) -> Result<Option<Receipt>, ReceiptsError> {
         let (low, high) = self
-            .consumer
+            .awake()
             .fetch_watermarks(&self.topic, 0, PATIENCE)
             .map_err(|error| self.away(&error))?;
         let mut step = FIRST_STEP;

@@ -82,6 +82,8 @@ pub(crate) struct Context {
     span: Span,
     /// A broker answered: from then on its absence is news. Before, whoever waits for the first answer tells.
     here: AtomicBool,
+    /// Nobody waits for the first answer of a broker.
+    met: AtomicBool,
     /// Each cause of its absence that was told.
     told: [AtomicBool; Cause::ALL],
     kafka: Kafka,
@@ -94,6 +96,7 @@ impl Context {
             reports,
             span: Span::current(),
             here: AtomicBool::new(false),
+            met: AtomicBool::new(false),
             told: Default::default(),
             kafka,
             trouble: Trouble::default(),
@@ -103,9 +106,19 @@ impl Context {
     /// A broker is known to be there.
     pub(crate) fn here(&self) {
         self.here.store(true, Ordering::Relaxed);
+        self.met();
     }
 
-    pub(super) fn is_here(&self) -> bool {
+    /// A broker has answered, and nobody has to be told when it goes: its producer only waits.
+    pub(super) fn met(&self) {
+        self.met.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_met(&self) -> bool {
+        self.met.load(Ordering::Relaxed)
+    }
+
+    fn is_here(&self) -> bool {
         self.here.load(Ordering::Relaxed)
     }
 

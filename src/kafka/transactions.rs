@@ -81,11 +81,11 @@ impl Producer {
         kafka: &Kafka,
         outbox: OutboxId,
         bounds: (usize, usize),
-        batch_size: usize,
+        batching: Batching,
         reports: Arc<Reports>,
         id: &str,
     ) -> Result<Self, ConfigError> {
-        let mut config = configured(kafka, bounds, Batching::UpTo(batch_size));
+        let mut config = configured(kafka, bounds, batching);
         config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", TIMEOUT.as_millis().to_string());
@@ -183,8 +183,9 @@ mod tests {
             token_file: None,
         };
         let outbox = OutboxId(Uuid::nil());
+        let batching = Batching::UpTo(1_000);
         let producer =
-            Producer::transactional(&kafka, outbox, (10, 1_000), 1_000, Arc::default(), "x");
+            Producer::transactional(&kafka, outbox, (10, 1_000), batching, Arc::default(), "x");
         let producer = producer.expect("a producer");
         loop {
             match producer.init_transactions() {

@@ -139,15 +139,15 @@ impl OutboxRelay {
             sessions.leader.mark(&rows).await?;
             loop {
                 let alone = self.has_suspects();
-                let once = match self.once(table, &mut sessions).await {
-                    Ok(once) => once,
+                let sender = match self.sender(table, &mut sessions).await {
+                    Ok(sender) => sender,
                     Err(Closed::Relay(error)) => return Err(error),
                     Err(_) => {
                         sessions.leader.forget().await.ok();
                         return Ok(None);
                     }
                 };
-                let term = self.term(table, once)?.only(rows.clone()).run(sessions);
+                let term = self.term(table, sender).only(rows.clone()).run(sessions);
                 let Outcome {
                     ending,
                     sessions: left,

@@ -5,7 +5,8 @@
 //! | `fleet` | many outboxes in one process |
 //! | `spread` | outboxes that several processes share |
 //! | `standby` | waits for the leader's lock, and watches the leader |
-//! | `run` | the life of one outbox's relay: connect, stand by, lead, start over |
+//! | `run` | the life of one outbox's relay: get ready, lead, start over |
+//! | `ready` | connects, finds the table, waits for Kafka, stands by |
 //! | `term` | one term of a leader: its three stages and how it ends |
 //! | `fetcher` | first stage: when to look into the table |
 //! | `scan` | what it asks the table |
@@ -14,11 +15,14 @@
 //! | `publisher` | second stage: batches to records, in order |
 //! | `settler` | third stage: delivery reports to deletes |
 //! | `transactor` | second stage, where each event is sent once: batches to transactions |
+//! | `sender` | the producer that a term begins with |
 //! | `opening` | what comes before the first transaction: shut out, read, clear |
+//! | `clearing` | deletes the rows of the last receipt that are still in the table |
 //! | `once` | its steps (pure) |
 //! | `blame` | whose fault it is that a transaction cannot be committed (pure) |
 //! | `ledger` | how far receipts and deletes have come |
 //! | `error` | why a relay cannot go on |
+//! | `voice` | a word of the leader's now and then, while it waits for Kafka |
 //! | `shared` | what the stages share |
 //! | `refusal` | rows that Kafka can never take |
 //! | `pause` | waits while the outbox is paused |
@@ -40,6 +44,7 @@ mod backoff;
 mod blame;
 mod care;
 mod caution;
+mod clearing;
 mod doze;
 mod error;
 mod fetcher;
@@ -56,9 +61,11 @@ mod pause;
 mod position;
 mod publisher;
 mod rate;
+mod ready;
 mod refusal;
 mod run;
 mod scan;
+mod sender;
 mod settler;
 mod shared;
 mod spread;
@@ -68,6 +75,7 @@ mod tending;
 mod term;
 mod transactor;
 mod vitals;
+mod voice;
 mod window;
 
 pub use error::RelayError;

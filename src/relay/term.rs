@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, info, warn};
 
 use super::fetcher::{Fetcher, jittered};
-use super::opening::Opened;
 use super::pace::Pace;
 use super::parking::Parking;
 use super::position::Position;
@@ -19,12 +18,13 @@ use super::publisher::{Publisher, Topical};
 use super::rate::Rate;
 use super::refusal::{Policies, Refusals};
 use super::scan::Scan;
+use super::sender::{Sender, let_go};
 use super::settler::Settler;
 use super::shared::{Asked, Counters, Ending, Memory, Pings, Shared};
 use super::transactor::{Queue, Transactor};
 use super::window::{Limits, Window};
 use crate::config::Outbox;
-use crate::kafka::{Producer, Receipts, Reports, Topics};
+use crate::kafka::{Producer, Receipts, Topics};
 use crate::postgres::{Bell, Error, Key, Leader, Reader, Ring, Table};
 
 /// When a session is lost, what is in flight may take this long to be settled before a new start: longer only when Kafka is away too.
@@ -48,11 +48,7 @@ pub(crate) struct Sessions {
 pub(crate) struct Term<'a> {
     pub(crate) outbox: &'a Outbox,
     pub(crate) table: &'a Table,
-    pub(crate) producer: Arc<Producer>,
-    pub(crate) reports: Arc<Reports>,
-    pub(crate) alone: bool,
-    /// Where each event is sent once: what came before the first transaction, and where receipts go.
-    pub(crate) once: Option<(Opened, Arc<Receipts>)>,
+    pub(crate) sender: Sender,
     pub(crate) topics: Arc<tokio::sync::Mutex<Topics>>,
     pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) counters: Arc<Counters>,
@@ -98,11 +94,11 @@ impl Term<'_> {
             rows: self.outbox.in_flight_rows,
             bytes: self.outbox.in_flight_bytes,
         };
-        let window = match &self.once {
+        let window = match &self.sender.once {
             None => Window::new(limits),
             Some((opened, _)) => Window::new(limits).naming(MOST_NAMED, &opened.carried),
         };
-        let shared = Arc::new(Shared::new(window, Arc::clone(&self.reports)));
+        let shared = Arc::new(Shared::new(window, Arc::clone(&self.sender.reports)));
         self.counters.begin_term(&shared, &self.memory);
         let (stop, stop_timeout) = (self.stop.clone(), self.stop_timeout);
         let mut tasks = self.start(sessions, &shared);
@@ -159,10 +155,17 @@ impl Term<'_> {
             reader,
             leader,
         } = sessions;
+        let known_up_to = self.start_over();
+        let Sender {
+            producer,
+            alone,
+            once,
+            ..
+        } = self.sender;
         let counters = Arc::clone(&self.counters);
         let ours = vec![bell.pid(), key.pid(), reader.pid(), leader.pid()];
         // One batch is published while the next is fetched, and one waits between them.
-        let waiting = self.once.as_ref().map_or(1, |_| TRANSACTION_BATCHES);
+        let waiting = once.as_ref().map_or(1, |_| TRANSACTION_BATCHES);
         let (to_publisher, batches) = mpsc::channel(waiting);
         let (ring, rings) = watch::channel(0);
         let sent_all = CancellationToken::new();
@@ -173,7 +176,6 @@ impl Term<'_> {
             convicted: Notify::new(),
         });
         let sweep = self.outbox.sweep;
-        let known_up_to = self.start_over();
         let scan = Scan {
             reader,
             shared: Arc::clone(shared),
@@ -194,7 +196,7 @@ impl Term<'_> {
         let pace = Pace::new(self.poll, std::time::Instant::now());
         let fetcher = Fetcher::new(scan, rings, sweep, pace, self.pings);
         let publisher = Publisher {
-            producer: self.producer,
+            producer,
             topics: self.topics,
             route: self.outbox.topic.clone(),
             table: self.table.name.clone(),
@@ -202,11 +204,9 @@ impl Term<'_> {
             refusals: Arc::clone(&refusals),
             batches,
         };
-        let ledger = self
-            .once
-            .as_ref()
-            .map(|(opened, _)| Arc::clone(&opened.ledger));
-        let second = match self.once {
+        let receipts = once.as_ref().map(|(_, receipts)| Arc::clone(receipts));
+        let ledger = once.as_ref().map(|(opened, _)| Arc::clone(&opened.ledger));
+        let second = match once {
             None => Second::Publisher(publisher),
             Some((opened, receipts)) => Second::Transactor(Box::new(Transactor {
                 publisher,
@@ -229,7 +229,7 @@ impl Term<'_> {
             pings: self.pings,
             sent_all: sent_all.clone(),
             consecutive: self.table.id_is_unique,
-            alone: self.alone,
+            alone,
             ledger,
         };
         let mut tasks = JoinSet::new();
@@ -255,14 +255,12 @@ impl Term<'_> {
             async move {
                 let producer = second.run().await;
                 sent_all.cancel();
-                // The producer lives until everything it has is settled. Letting go of it blocks for as long as a request to a broker may take.
+                // The producer lives until everything it has is settled.
                 tokio::select! {
                     () = settled.done.cancelled() => {}
                     () = settled.abandon.cancelled() => {}
                 }
-                tokio::task::spawn_blocking(move || drop(producer))
-                    .await
-                    .ok();
+                let_go_of(producer, receipts, &settled).await;
                 Done::Published
             }
             .instrument(span.clone()),
@@ -286,7 +284,7 @@ impl Term<'_> {
         memory.held.start_over(std::time::Instant::now());
         let held = memory.held.heads().map(|row| row.id).max();
         let refused = memory.refused.keys().max().copied();
-        let opened = self.once.as_ref().map(|(opened, _)| opened);
+        let opened = self.sender.once.as_ref().map(|(opened, _)| opened);
         let carried = opened.and_then(|opened| opened.carried.iter().map(|row| row.id).max());
         refused.max(held).max(carried)
     }
@@ -304,6 +302,21 @@ impl Second {
             Self::Publisher(publisher) => publisher.run().await,
             Self::Transactor(transactor) => transactor.run().await,
         }
+    }
+}
+
+/// Nobody waits for the end of a producer that has nothing left: the lock would be held meanwhile. One that has records must not send them after those of
+/// the next one, so they are taken from it first.
+async fn let_go_of(producer: Arc<Producer>, receipts: Option<Arc<Receipts>>, shared: &Shared) {
+    if shared.window().unacknowledged() == 0 {
+        return let_go((producer, receipts));
+    }
+    let purge = move || {
+        producer.purge();
+        producer
+    };
+    if let Ok(producer) = spawn_blocking(purge).await {
+        let_go((producer, receipts));
     }
 }
 

@@ -24,6 +24,7 @@ mod holders;
 mod http;
 mod outages;
 mod page;
+mod patience;
 mod pause;
 mod pooler;
 mod prepared;
