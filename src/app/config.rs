@@ -21,6 +21,7 @@ pub(super) fn config(overrides: Overrides, json: bool) -> Outcome {
             let shown = match &value.value {
                 Some(Shown::Text(text)) => text.as_str().into(),
                 Some(Shown::Number(number)) => (*number).into(),
+                Some(Shown::Choice(value)) => (*value).into(),
                 Some(Shown::File(path)) => serde_json::json!({ "file": path }),
                 None => serde_json::Value::Null,
             };

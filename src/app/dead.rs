@@ -171,7 +171,7 @@ fn show(contents: &Contents, json: bool) -> Result<(), anyhow::Error> {
     writeln!(
         out,
         "refused   {}, {} times",
-        contents.refused_at, letter.attempts
+        letter.refused_at, letter.attempts
     )?;
     writeln!(out, "code      {}", letter.code)?;
     writeln!(out, "reason    {}", letter.reason.escape_debug())?;

@@ -28,10 +28,11 @@ pub(super) fn run(
     poll: Option<Duration>,
 ) -> Outcome {
     let port = http::bind(&settings.http)?;
-    let stuck_after = settings.http.stuck_after;
-    let relay = Relay::new(settings).start_timeout(start_timeout).poll(poll);
+    let relay = Relay::new(settings.clone())
+        .start_timeout(start_timeout)
+        .poll(poll);
     let vitals = relay.vitals();
-    let answering = port.serve(vitals.clone(), stuck_after)?;
+    let answering = port.serve(&settings, vitals.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

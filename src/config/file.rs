@@ -14,6 +14,7 @@ use super::secret::Secret;
 
 const SECTIONS: &[&str] = &["database", "kafka", "relay", "http", "outbox"];
 const RELAY_KEYS: &[&str] = &["stop_timeout", "leader_timeout"];
+const HTTP_KEYS: &[&str] = &["listen", "stuck_after", "token_file", "show_payloads"];
 const OUTBOX_KEYS: &[&str] = &[
     "table",
     "topic",
@@ -159,7 +160,14 @@ impl Reader<'_> {
             match entry.key {
                 "listen" => layer.listen = self.text(&entry),
                 "stuck_after" => layer.stuck_after = self.text(&entry),
-                _ => self.unknown(&entry, "in [http]", &["listen", "stuck_after"]),
+                "token_file" => {
+                    layer.http_token = self.text(&entry).map(|given| Given {
+                        value: Secret::File(given.value.into()),
+                        origin: given.origin,
+                    });
+                }
+                "show_payloads" => layer.show_payloads = self.choice(&entry),
+                _ => self.unknown(&entry, "in [http]", HTTP_KEYS),
             }
         }
     }
@@ -303,6 +311,22 @@ impl Reader<'_> {
                 self.fault(
                     entry.line,
                     format!("`{}` must be a whole number, without quotes", entry.key),
+                );
+                None
+            }
+        }
+    }
+
+    fn choice(&mut self, entry: &Entry<'_, '_>) -> Option<Given> {
+        match entry.value {
+            DeValue::Boolean(value) => Some(Given {
+                value: value.to_string(),
+                origin: self.origin(entry.line),
+            }),
+            _ => {
+                self.fault(
+                    entry.line,
+                    format!("`{}` must be true or false, without quotes", entry.key),
                 );
                 None
             }

@@ -21,6 +21,10 @@ pub(super) const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 pub(super) const PASSWORD_FILE_VARIABLE: &str = "PGPASSWORD_FILE";
 /// The environment variable that stands for `token_file` in `[kafka]`.
 pub(super) const TOKEN_FILE_VARIABLE: &str = "KAFKA_TOKEN_FILE";
+/// The token that allows to retry and drop dead letters by HTTP.
+pub(super) const HTTP_TOKEN_VARIABLE: &str = "DOORBELL_HTTP_TOKEN";
+/// The environment variable with the file that holds it: `token_file` in `[http]`.
+pub(super) const HTTP_TOKEN_FILE_VARIABLE: &str = "DOORBELL_HTTP_TOKEN_FILE";
 /// The environment variable that `--kafka-brokers` stands for.
 pub(super) const BROKERS_VARIABLE: &str = "KAFKA_BROKERS";
 

@@ -53,6 +53,8 @@ pub enum Shown {
     Text(String),
     /// Without.
     Number(u64),
+    /// Without, too.
+    Choice(bool),
     /// In that file, which is not read for it.
     File(PathBuf),
 }
@@ -85,6 +87,8 @@ impl InForce {
             leader_timeout,
             listen,
             stuck_after,
+            show_payloads,
+            http_token,
             properties,
             outboxes,
             torn: _,
@@ -125,6 +129,8 @@ impl InForce {
                 vec![
                     text("listen", listen.as_ref(), Some(defaults::LISTEN.into())),
                     text("stuck_after", stuck_after.as_ref(), stuck),
+                    token(http_token.as_ref()),
+                    choice("show_payloads", show_payloads.as_ref()),
                 ],
             ),
         ];
@@ -257,6 +263,28 @@ fn number(key: &str, given: Option<&Given>, usual: String) -> InForceValue {
     value
 }
 
+/// One that is true only where somebody said so.
+fn choice(key: &str, given: Option<&Given>) -> InForceValue {
+    let is_chosen = given.is_some_and(|given| given.value == "true");
+    InForceValue {
+        key: key.to_owned(),
+        value: Some(Shown::Choice(is_chosen)),
+        origin: given.map(|given| given.origin.clone()),
+    }
+}
+
+/// The file of the token. One that a variable holds itself is a secret, and no part of a file.
+fn token(given: Option<&Given<Secret>>) -> InForceValue {
+    InForceValue {
+        key: "token_file".to_owned(),
+        value: given.and_then(|given| match &given.value {
+            Secret::File(path) => Some(Shown::Text(path.to_string_lossy().into_owned())),
+            Secret::Text(_) => None,
+        }),
+        origin: given.map(|given| given.origin.clone()),
+    }
+}
+
 fn url(given: Option<&Given<Secret>>) -> InForceValue {
     let Some(given) = given else {
         return text("url", None, None);
@@ -297,6 +325,7 @@ impl fmt::Display for Shown {
         match self {
             Self::Text(text) => f.write_str(&quoted(text)),
             Self::Number(number) => write!(f, "{number}"),
+            Self::Choice(value) => write!(f, "{value}"),
             Self::File(path) => write!(f, "{{ file = {} }}", quoted(&path.to_string_lossy())),
         }
     }

@@ -7,8 +7,8 @@ use super::columns;
 use super::faults::{Faults, Origin, meant};
 use super::flags::{
     BROKERS_VARIABLE, CONFIG_VARIABLE, DATABASE_FILE_VARIABLE, DATABASE_VARIABLE, GlobalFlags,
-    HttpFlags, LISTEN_VARIABLE, OutboxFlags, Overrides, PASSWORD_FILE_VARIABLE, PASSWORD_VARIABLE,
-    TOKEN_FILE_VARIABLE,
+    HTTP_TOKEN_FILE_VARIABLE, HTTP_TOKEN_VARIABLE, HttpFlags, LISTEN_VARIABLE, OutboxFlags,
+    Overrides, PASSWORD_FILE_VARIABLE, PASSWORD_VARIABLE, TOKEN_FILE_VARIABLE,
 };
 use super::secret::Secret;
 use super::settings::Settings;
@@ -39,6 +39,8 @@ pub(super) struct Layer {
     pub(super) stop_timeout: Option<Given>,
     pub(super) listen: Option<Given>,
     pub(super) stuck_after: Option<Given>,
+    pub(super) show_payloads: Option<Given>,
+    pub(super) http_token: Option<Given<Secret>>,
     pub(super) leader_timeout: Option<Given>,
     pub(super) properties: BTreeMap<String, Given<Secret>>,
     pub(super) outboxes: Vec<OutboxLayer>,
@@ -158,6 +160,11 @@ impl Layer {
                 PASSWORD_VARIABLE,
                 PASSWORD_FILE_VARIABLE,
                 &mut self.database_password,
+            ),
+            (
+                HTTP_TOKEN_VARIABLE,
+                HTTP_TOKEN_FILE_VARIABLE,
+                &mut self.http_token,
             ),
         ] {
             let text = env(itself).map(|text| Secret::Text(text.into()));

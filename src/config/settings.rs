@@ -43,6 +43,8 @@ pub mod defaults {
     /// Below a second every pause of a broker would be an alarm.
     pub const STUCK_AFTER_BOUNDS: RangeInclusive<Duration> =
         Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    /// Characters of the token for the HTTP port: fewer could be guessed, and more fit into no header.
+    pub const HTTP_TOKEN_BOUNDS: RangeInclusive<usize> = 16..=1_024;
     /// How long a leader may be silent before a standby ends its sessions: long enough that its four sessions need to say a word twice a minute at most,
     /// and that a machine which is only slow is never taken for a frozen one.
     pub const LEADER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -69,12 +71,16 @@ pub struct Settings {
 }
 
 /// The HTTP port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Http {
     /// Where it listens.
     pub listen: Listen,
     /// Rows that wait for so long without one that got through make the relay stuck.
     pub stuck_after: Duration,
+    /// Whoever has it may retry and drop dead letters; `None`: nobody may.
+    pub token: Option<SecretString>,
+    /// Whether the page shows the beginnings of dead letters' payloads.
+    pub show_payloads: bool,
 }
 
 /// Where the HTTP port is.
@@ -119,6 +125,8 @@ impl Default for Http {
         Self {
             listen: Listen::Default,
             stuck_after: defaults::STUCK_AFTER,
+            token: None,
+            show_payloads: false,
         }
     }
 }

@@ -44,6 +44,12 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
         faults,
         |text| values::duration(&text, defaults::STUCK_AFTER_BOUNDS),
     );
+    let token = take(
+        layer.http_token,
+        "the token for the HTTP port",
+        faults,
+        http_token,
+    );
     let leader_timeout = take(layer.leader_timeout, "the leader timeout", faults, |text| {
         values::duration(&text, defaults::LEADER_TIMEOUT_BOUNDS)
     });
@@ -62,6 +68,8 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
         http: Http {
             listen: listen.unwrap_or(Listen::Default),
             stuck_after: stuck_after.unwrap_or(defaults::STUCK_AFTER),
+            token,
+            show_payloads: layer.show_payloads.is_some_and(|it| it.value == "true"),
         },
         leader_timeout: leader_timeout.unwrap_or(defaults::LEADER_TIMEOUT),
     })
@@ -104,6 +112,21 @@ fn database(
         faults.push(origin, format!("the database URL {fault}"));
     }
     Some(url)
+}
+
+/// A token that cannot be guessed, and that a header can carry.
+fn http_token(given: Secret) -> Result<SecretString, String> {
+    let token = given.read()?;
+    let text = token.expose_secret();
+    let bounds = defaults::HTTP_TOKEN_BOUNDS;
+    if !bounds.contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "must have {} to {} characters, letters, digits and signs without blanks: `openssl rand -hex 32` makes one",
+            bounds.start(),
+            bounds.end()
+        ));
+    }
+    Ok(token)
 }
 
 /// The file with the token for OAUTHBEARER, if that is the mechanism.

@@ -43,7 +43,7 @@ pub struct BellHolders {
 }
 
 /// Who holds the leader's lock, and the relays that wait for it.
-pub(super) async fn leader_holders(
+pub async fn leader_holders(
     session: &mut Session,
     table: &Table,
 ) -> Result<(Option<Holder>, Vec<Holder>)> {

@@ -272,6 +272,13 @@ impl Session {
         Ok(())
     }
 
+    /// Sets the session up for somebody who waits for an answer: what takes longer than this fails.
+    pub async fn hurry(&mut self, longest: Duration) -> Result<()> {
+        let longest = longest.as_millis();
+        self.batch(&format!("SET statement_timeout = {longest}"))
+            .await
+    }
+
     /// The server's process for this session.
     pub fn pid(&self) -> i32 {
         self.pid

@@ -22,6 +22,7 @@ mod gaps;
 mod hold;
 mod holders;
 mod http;
+mod letters;
 mod outages;
 mod page;
 mod patience;

@@ -4,10 +4,18 @@
 //! |---|---|
 //! | `server` | connections, each bounded in size and time, and bounded in number |
 //! | `routes` | what is answered where |
+//! | `answers` | kinds of answers, and what a browser may do with them |
+//! | `dead` | dead letters |
+//! | `desk` | the database, asked few at a time |
+//! | `fields` | what questions and forms say |
 //! | `metrics` | what each metric is, and where it comes from |
 //! | `exposition` | the text of `/metrics` |
 
+mod answers;
+mod dead;
+mod desk;
 mod exposition;
+mod fields;
 mod metrics;
 mod routes;
 mod server;
@@ -18,10 +26,11 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use self::desk::Desk;
 use self::server::Server;
 use super::failure::Failure;
 use super::page::Page;
-use crate::config::{Http, Listen, defaults};
+use crate::config::{Http, Listen, Settings, defaults};
 use crate::relay::Vitals;
 
 pub use metrics::{Metric, REGISTRY};
@@ -41,7 +50,21 @@ pub(super) enum Port {
 struct Source {
     vitals: Vec<Arc<Vitals>>,
     stuck_after: Duration,
+    show_payloads: bool,
     page: Page,
+    desk: Desk,
+}
+
+impl Source {
+    fn new(settings: &Settings, vitals: Vec<Arc<Vitals>>, page: Page) -> Arc<Self> {
+        Arc::new(Self {
+            vitals,
+            stuck_after: settings.http.stuck_after,
+            show_payloads: settings.http.show_payloads,
+            page,
+            desk: Desk::new(settings),
+        })
+    }
 }
 
 /// Takes the port.
@@ -77,8 +100,8 @@ impl Port {
     /// The machine has no thread left.
     pub(super) fn serve(
         self,
+        settings: &Settings,
         vitals: Vec<Arc<Vitals>>,
-        stuck_after: Duration,
     ) -> std::io::Result<Answering> {
         let (mut server, mut taken) = (None, None);
         match self {
@@ -86,11 +109,7 @@ impl Port {
             Self::Taken(error) => taken = Some(error),
             Self::Open(listener) => {
                 let (page, sender) = Page::new();
-                let source = Arc::new(Source {
-                    vitals,
-                    stuck_after,
-                    page,
-                });
+                let source = Source::new(settings, vitals, page);
                 let router = routes::router(Arc::clone(&source));
                 let started = Server::start(listener, router, |stop| async move {
                     source.page.live(sender, || source.judged(), stop).await;

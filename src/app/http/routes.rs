@@ -1,12 +1,9 @@
-//! What is answered where. No answer waits for anything: all of it is known already.
+//! What is answered where. Nothing here waits: all of it is known already, but for what `dead` asks the database.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{ACCEPT, CACHE_CONTROL};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -15,20 +12,16 @@ use axum::{Json, Router};
 use futures_util::stream;
 use serde::Serialize;
 
-use super::Source;
+use super::answers::{TEXT, answer, live, part};
 use super::exposition::{CLASSIC, OPEN_METRICS, classic, open_metrics};
+use super::{Source, dead};
 use crate::app::page;
 use crate::relay::{Readiness, Snapshot};
-
-const TEXT: &str = "text/plain; charset=utf-8";
-
-/// The page may use what comes from here, and nothing else; and nobody may frame it.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn router(source: Arc<Source>) -> Router {
     Router::new()
         .route("/", get(whole))
+        .route("/dead", get(dead::list))
         .route("/page/events", get(events))
         .route("/page.css", get(style))
         .route("/page.js", get(script))
@@ -66,10 +59,7 @@ struct Status {
 }
 
 async fn whole(State(source): State<Arc<Source>>) -> Response {
-    let Ok(page) = source.page.render(&source.judged()) else {
-        return answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no page\n".into());
-    };
-    part("text/html; charset=utf-8", page)
+    live(source.page.render(&source.judged()))
 }
 
 async fn style() -> Response {
@@ -91,16 +81,6 @@ async fn events(State(source): State<Arc<Source>>) -> Response {
         Some((Ok::<_, std::convert::Infallible>(event), watcher))
     });
     ([(CACHE_CONTROL, "no-store")], Sse::new(changes)).into_response()
-}
-
-/// A part of the page.
-fn part(kind: &'static str, text: String) -> Response {
-    let guards = [
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "no-referrer"),
-    ];
-    (guards, answer(StatusCode::OK, kind, text)).into_response()
 }
 
 /// Whoever can answer is alive.
@@ -156,13 +136,4 @@ async fn metrics(State(source): State<Arc<Source>>, headers: HeaderMap) -> Respo
     } else {
         answer(StatusCode::OK, CLASSIC, classic(&text))
     }
-}
-
-fn answer(code: StatusCode, kind: &'static str, text: String) -> Response {
-    (
-        code,
-        [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")],
-        text,
-    )
-        .into_response()
 }

@@ -1,5 +1,5 @@
 //! The page: whether rows flow, how far behind they are, what is wrong and who leads, in one look. Made from what the process knows; it asks the database
-//! nothing.
+//! nothing. Behind it are pages that do, each time they are opened.
 //!
 //! | file | what |
 //! |---|---|
@@ -7,9 +7,13 @@
 //! | `chart` | a history as SVG |
 //! | `view` | all of it in words, for the templates |
 //! | `page.html`, `live.html` | the page, and the part of it that changes |
+//! | `letters`, `note` | the pages of dead letters, and of what cannot be |
+//! | `frame.html` | what those have around them |
 
 mod chart;
 mod history;
+mod letters;
+mod note;
 mod view;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 use self::history::History;
 use self::view::{Live, Whole};
 use super::http::Judged;
+
+pub(super) use self::letters::{Found, LetterPage};
+pub(super) use self::note::note;
 
 pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");

@@ -41,6 +41,7 @@ struct Outbox {
     reasons: Vec<String>,
     warnings: Vec<String>,
     leads: String,
+    parked: String,
     rate: String,
     backlog: String,
     oldest: String,
@@ -94,6 +95,7 @@ impl Outbox {
             },
             warnings: readiness.warnings.clone(),
             leads: leads(relay, readiness.ready, &stands),
+            parked: parked(relay.rows.parked),
             rate: figure(history.rate()),
             backlog: backlog.map_or("not known".into(), |it| format!("{}{}", it.rows, more(it))),
             oldest: backlog.map_or("not known".into(), |it| {
@@ -140,6 +142,15 @@ fn leads(relay: &Snapshot, ready: bool, stands: &str) -> String {
     }
 }
 
+/// What the process knows of dead letters: others may be there from before, or gone.
+fn parked(rows: u64) -> String {
+    match rows {
+        0 => "This relay has parked no row since it began.".into(),
+        1 => "This relay has parked 1 row since it began.".into(),
+        rows => format!("This relay has parked {rows} rows since it began."),
+    }
+}
+
 fn bell(relay: &Snapshot) -> &'static str {
     match (relay.role, relay.bell.state) {
         (Role::Leading, BellState::Awake) => "awake: the relay fetches, writers need not ring",
@@ -168,7 +179,10 @@ fn charts(history: &History) -> ([String; 4], [String; 3]) {
     let charts = [
         chart::lines("Rows a second over the last five minutes", &rate),
         chart::lines("Rows that wait over the last five minutes", &backlog),
-        chart::lines("Latency by stage over the last five minutes", &stages),
+        chart::lines(
+            "Latency by stage, mean of each second, over the last five minutes",
+            &stages,
+        ),
         chart::strip("State of the bell over the last five minutes", &states),
     ];
     (charts, tops)
@@ -196,7 +210,7 @@ fn figure(value: f64) -> String {
 }
 
 /// Whole seconds, in words.
-fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds.max(0.0).trunc()).unwrap_or(Duration::MAX);
     humantime::format_duration(whole).to_string()
 }

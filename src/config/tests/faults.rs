@@ -138,6 +138,14 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
             "2: the time after which the relay is stuck must be from 1s to 1day",
         ),
         (
+            "[http]\nshow_payloads = 'true'",
+            "2: `show_payloads` must be true or false, without quotes",
+        ),
+        (
+            "[http]\ntoken_file = '/nowhere/token'",
+            "2: the token for the HTTP port cannot be read from /nowhere/token: No such file",
+        ),
+        (
             "[http]\nlisen = ''",
             "2: unknown key `lisen` in [http]; did you mean `listen`?",
         ),
@@ -540,6 +548,27 @@ fn faults_of_secrets_in_files_are_said_before_anything_is_opened() {
         ]
     );
     assert!(!format!("{shown:?}").contains("HUNTER2"), "{shown:?}");
+}
+
+#[test]
+fn a_token_for_the_http_port_cannot_be_guessed_and_fits_into_a_header() {
+    let long = "HUNTER2".repeat(1_000);
+    for token in [
+        "HUNTER2",
+        "HUNTER2-and-a blank",
+        "HUNTER2-and-an-ümlaut",
+        &long,
+    ] {
+        let env = [ENOUGH, &[("DOORBELL_HTTP_TOKEN", token)]].concat();
+        let shown = load("", &env).expect_err(token);
+        assert_eq!(
+            shown,
+            [
+                "environment DOORBELL_HTTP_TOKEN: the token for the HTTP port must have 16 to 1024 characters, letters, digits and signs \
+                 without blanks: `openssl rand -hex 32` makes one"
+            ]
+        );
+    }
 }
 
 #[test]

@@ -47,7 +47,11 @@ fn each_value_is_shown_with_its_origin_and_secrets_are_not() {
     };
     let file = "[database]\nurl = \"postgres://u:HUNTER2@h/db?password=HUNTER2&sslmode=require\"\n[kafka.properties]\n\
         sasl.password = \"HUNTER2\"\n\"ssl.key.pem\" = \"HUNTER2\"\nlinger.ms = 5\n[[outbox]]\ntopic = \"a.{type}\"\n";
-    let in_force = in_force(file, flags, &[("KAFKA_BROKERS", "b:1")]);
+    let env = [
+        ("KAFKA_BROKERS", "b:1"),
+        ("DOORBELL_HTTP_TOKEN", "HUNTER2-of-16-letters"),
+    ];
+    let in_force = in_force(file, flags, &env);
     let lines = lines(&in_force);
     for expected in [
         "database.url \"postgres://u:***@h/db?password=***&sslmode=require\" file:2",
@@ -56,6 +60,8 @@ fn each_value_is_shown_with_its_origin_and_secrets_are_not() {
         "kafka.properties.\"sasl.password\" \"***\" file:4",
         "kafka.properties.\"ssl.key.pem\" \"***\" file:5",
         "relay.stop_timeout \"30s\" default",
+        "http.token_file  environment DOORBELL_HTTP_TOKEN",
+        "http.show_payloads false default",
         "outbox[0].topic \"a.{type}\" file:8",
         "outbox[0].in_flight_rows 5 --in-flight-rows",
         "outbox[0].in_flight_bytes \"32MiB\" default",
@@ -128,6 +134,7 @@ fn the_example_has_every_key_with_its_default() {
     for line in lines(&in_force(&active, Overrides::default(), &[])) {
         // A token has to be there: it cannot be tried.
         let is_left_out = line.starts_with("kafka.token_file ")
+            || line.starts_with("http.token_file ")
             // They belong to a mode that is not the default.
             || line.starts_with("outbox[0].transactional_id ")
             || line.starts_with("outbox[0].receipts ");
@@ -136,7 +143,7 @@ fn the_example_has_every_key_with_its_default() {
             "the example lacks {line}"
         );
     }
-    assert!(EXAMPLE.contains("# token_file = "));
+    assert_eq!(EXAMPLE.matches("# token_file = ").count(), 2);
     assert!(EXAMPLE.contains("# transactional_id = "));
     assert!(EXAMPLE.contains("# receipts = "));
     let untouched = load(EXAMPLE, &[]).expect("the example is right as it is");

@@ -13,11 +13,9 @@ fn a_whole_file_gives_the_settings() {
     assert_eq!(settings.database.url.shown(), "u@file-host/db");
     assert_eq!(settings.kafka.brokers, "file-broker:9092");
     assert_eq!(settings.stop_timeout, Duration::from_secs(5));
-    let http = Http {
-        listen: Listen::At("[::1]:0".into()),
-        stuck_after: Duration::from_secs(120),
-    };
-    assert_eq!(settings.http, http);
+    assert_eq!(settings.http.listen, Listen::At("[::1]:0".into()));
+    assert_eq!(settings.http.stuck_after, Duration::from_secs(120));
+    assert!(settings.http.show_payloads);
     assert_eq!(settings.leader_timeout, Duration::from_secs(90));
     let properties: Vec<_> = settings
         .kafka
@@ -83,7 +81,10 @@ fn without_a_file_the_defaults_hold() {
     let settings = load("", ENOUGH).expect("it is enough");
     assert_eq!(settings.outboxes, [Outbox::default()]);
     assert_eq!(settings.stop_timeout, defaults::STOP_TIMEOUT);
-    assert_eq!(settings.http, Http::default());
+    assert_eq!(
+        format!("{:?}", settings.http),
+        format!("{:?}", Http::default())
+    );
     assert_eq!(settings.leader_timeout, defaults::LEADER_TIMEOUT);
     assert!(settings.kafka.properties.is_empty());
     assert_eq!(
@@ -221,6 +222,29 @@ fn the_http_port_follows_the_layers_and_may_be_off() {
     assert_eq!(seen(None, &env).listen, at("localhost:2"));
     assert_eq!(seen(Some("OFF"), &env).listen, Listen::Off);
     assert_eq!(seen(None, &[]).stuck_after, Duration::from_secs(1));
+}
+
+#[test]
+fn the_token_for_the_http_port_comes_from_a_file_or_a_variable() {
+    let secret = NamedTempFile::new().expect("a folder for temporary files");
+    std::fs::write(secret.path(), "HUNTER2-of-the-file\n").expect("room for a small file");
+    let path = secret.path().display().to_string();
+    let file = format!("[http]\ntoken_file = '{path}'");
+    let token = |file: &str, env: &[(&str, &str)]| {
+        let settings = load(file, &[ENOUGH, env].concat()).expect("all layers are right");
+        assert!(!format!("{settings:?}").contains("HUNTER2"));
+        settings
+            .http
+            .token
+            .map(|token| token.expose_secret().to_owned())
+    };
+    let seen = |text: &str| Some(text.to_owned());
+    assert_eq!(token("", &[]), None);
+    assert_eq!(token(&file, &[]), seen("HUNTER2-of-the-file"));
+    let by_name = [("DOORBELL_HTTP_TOKEN_FILE", path.as_str())];
+    assert_eq!(token("", &by_name), seen("HUNTER2-of-the-file"));
+    let itself = [("DOORBELL_HTTP_TOKEN", "HUNTER2-of-the-variable")];
+    assert_eq!(token(&file, &itself), seen("HUNTER2-of-the-variable"));
 }
 
 #[test]

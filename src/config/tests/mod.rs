@@ -28,6 +28,7 @@ leader_timeout = "90s"
 [http]
 listen = "[::1]:0"
 stuck_after = "2m"
+show_payloads = true
 [[outbox]]
 table = "app.outbox"
 topic = "{table}.{type}"

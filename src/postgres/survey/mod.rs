@@ -22,6 +22,7 @@ mod surroundings;
 pub(super) use pins::pinned;
 pub use pins::{Pin, Pinning, pins};
 pub use plan::detours;
+pub(super) use rights::operator_lacks;
 pub use rights::{Missing, Rights, rights};
 pub use rows::{DeadReason, Kind, Sample, dead_reasons, sample};
 pub use sequence::Sequence;

@@ -5,11 +5,16 @@ use sqlx::Row;
 
 use super::shape::Shape;
 use crate::postgres::error::Result;
+use crate::postgres::letters::Lacks;
 use crate::postgres::session::Session;
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 /// The role of that file whose rights `doorbell run` needs.
 const RELAY: &str = "doorbell_relay";
+/// The role of that file whose rights `doorbell dead` needs.
+const OPERATOR: &str = "doorbell_operator";
+/// What it needs them on, beside the outbox.
+const LETTERS: [&str; 2] = ["doorbell", "doorbell.dead"];
 /// The table of that file.
 const OUTBOX: &str = "outbox";
 
@@ -52,8 +57,8 @@ pub async fn rights(session: &mut Session, shape: &Shape) -> Result<Rights> {
     session
         .reading(async |session| {
             let mut missing = Vec::new();
-            for grant in grants(ROLES) {
-                if let Some(right) = lacks(session, &grant, shape).await? {
+            for grant in grants(ROLES, RELAY) {
+                if let Some(right) = lacks(session, &grant, &shape.quoted).await? {
                     missing.push(right);
                 }
             }
@@ -70,6 +75,35 @@ pub async fn rights(session: &mut Session, shape: &Shape) -> Result<Rights> {
         .await
 }
 
+/// What our role lacks to look after the dead letters of these tables.
+pub(in crate::postgres) async fn operator_lacks(
+    session: &mut Session,
+    tables: &[String],
+) -> Result<Lacks> {
+    const ROLE: &str = "SELECT pg_catalog.quote_ident(current_user)";
+    let role: String = session.one(ROLE, |q| q).await?.try_get(0)?;
+    let (mut statements, mut sight) = (Vec::new(), false);
+    for grant in grants(ROLES, OPERATOR) {
+        let one = [OUTBOX.to_owned()];
+        let objects = match grant.object {
+            OUTBOX => tables,
+            object if LETTERS.contains(&object) => &one,
+            _ => continue,
+        };
+        for table in objects {
+            if let Some(missing) = lacks(session, &grant, table).await? {
+                let Missing { right, on, .. } = missing;
+                sight |= right == "USAGE" || right == "SELECT";
+                statements.push(format!("GRANT {right} ON {on} TO {role};"));
+            }
+        }
+    }
+    Ok(Lacks {
+        grants: statements,
+        sight,
+    })
+}
+
 const BEYOND: &str = "SELECT r.rolsuper OR o.owns AS all_powerful, \
     pg_catalog.has_function_privilege('pg_catalog.pg_terminate_backend(int, bigint)', 'EXECUTE') AS may_terminate, \
     pg_catalog.array_remove(ARRAY[CASE WHEN r.rolsuper THEN 'is a superuser' END, CASE WHEN o.owns AND NOT r.rolsuper THEN 'owns the table, or may act as its owner' END, \
@@ -80,10 +114,11 @@ const BEYOND: &str = "SELECT r.rolsuper OR o.owns AS all_powerful, \
     FROM pg_catalog.pg_roles r, pg_catalog.pg_class c, LATERAL (SELECT r.rolsuper OR pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owns) o \
     WHERE r.rolname = current_user AND c.oid = $1::bigint::oid";
 
-async fn lacks(session: &mut Session, grant: &Grant, shape: &Shape) -> Result<Option<Missing>> {
+/// `table`: what is meant by the table of the file, quoted, with its schema.
+async fn lacks(session: &mut Session, grant: &Grant, table: &str) -> Result<Option<Missing>> {
     let is_outbox = grant.object == OUTBOX;
     let object = if is_outbox {
-        shape.quoted.clone()
+        table.to_owned()
     } else {
         grant.object.to_owned()
     };
@@ -132,9 +167,9 @@ async fn lacks(session: &mut Session, grant: &Grant, shape: &Shape) -> Result<Op
     }))
 }
 
-/// The grants to the relay's role: `GRANT right, right (columns) ON [kind] object TO role;`.
-fn grants(file: &'static str) -> Vec<Grant> {
-    let end = format!(" TO {RELAY};");
+/// The grants to a role: `GRANT right, right (columns) ON [kind] object TO role;`.
+fn grants(file: &'static str, role: &str) -> Vec<Grant> {
+    let end = format!(" TO {role};");
     let mut grants = Vec::new();
     for line in file.lines().filter_map(|line| line.strip_suffix(&end)) {
         let Some((rights, object)) = line
@@ -187,7 +222,7 @@ mod tests {
         let lines = ROLES
             .lines()
             .filter(|line| line.starts_with("GRANT") && line.contains(RELAY));
-        let read = grants(ROLES);
+        let read = grants(ROLES, RELAY);
         let objects: std::collections::BTreeSet<_> = read.iter().map(|it| it.object).collect();
         assert!(read.len() >= lines.count(), "{read:?}");
         assert!(objects.contains("outbox") && objects.contains("doorbell"));

@@ -1,4 +1,6 @@
-//! Dead letters for whoever looks after them: list, show, retry, drop.
+//! Dead letters for whoever looks after them: list, show, retry, drop; `glance` for the page.
+
+mod glance;
 
 use serde::Serialize;
 use sqlx::Row;
@@ -8,6 +10,8 @@ use super::error::{Error, Result};
 use super::session::Session;
 use super::table::quote;
 use crate::config::{Columns, Outbox, TableName};
+
+pub use glance::{CUT, Glance, Lacks};
 
 /// A dead letter without its contents.
 #[derive(Debug, Serialize)]
@@ -37,7 +41,9 @@ pub struct Letter {
     pub headers_size: i64,
     /// How often it was refused.
     pub attempts: i64,
-    /// Seconds since it was refused the last time.
+    /// When it was refused the last time.
+    pub refused_at: String,
+    /// Seconds since then.
     pub age_seconds: f64,
 }
 
@@ -49,8 +55,6 @@ pub struct Contents {
     pub letter: Letter,
     /// When the row was created.
     pub created_at: String,
-    /// When it was refused the last time.
-    pub refused_at: String,
     /// The headers, as they were.
     pub headers: Option<String>,
     /// The payload; that of a bytea column as `\x` and hexadecimal digits.
@@ -182,7 +186,6 @@ impl Letters {
         Ok(Contents {
             letter: letter(row)?,
             created_at: row.try_get("created_at")?,
-            refused_at: row.try_get("refused_at")?,
             headers: row.try_get("headers")?,
             payload: row.try_get("payload")?,
         })
@@ -362,6 +365,7 @@ fn letter(row: &PgRow) -> Result<Letter> {
         key_size: row.try_get("key_size")?,
         headers_size: row.try_get("headers_size")?,
         attempts: row.try_get("attempts")?,
+        refused_at: row.try_get("refused_at")?,
         age_seconds: row.try_get("age")?,
     })
 }
