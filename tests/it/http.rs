@@ -103,7 +103,7 @@ fn a_relay_at_work_is_seen_in_metrics_health_and_status() {
     assert_eq!(get(&relay, "/nothing").code, 404);
     let address = relay.address();
     let post =
-        b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(ask_at(&address, post).expect("an answer").code, 405);
     assert!(relay.stop().success());
     assert!(TcpStream::connect(address).is_err(), "the port is closed");
@@ -222,7 +222,10 @@ fn malformed_huge_slow_and_many_requests_are_refused_or_bounded_and_the_relay_go
         "GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n",
         "x".repeat(1 << 20)
     );
-    let huge_path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(1 << 20));
+    let huge_path = format!(
+        "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "x".repeat(1 << 20)
+    );
     let many_lines = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(2_000));
     for bytes in [
         &tls[..],
@@ -239,7 +242,7 @@ fn malformed_huge_slow_and_many_requests_are_refused_or_bounded_and_the_relay_go
             "{answer}"
         );
     }
-    let body = b"POST /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nx";
+    let body = b"POST /readyz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\nx";
     let (answer, _) = until_closed(&address, body);
     assert!(answer.starts_with(b"HTTP/1.1 405"));
     flows(&mut world);
@@ -248,7 +251,7 @@ fn malformed_huge_slow_and_many_requests_are_refused_or_bounded_and_the_relay_go
     for slow in [
         "GET /metrics HTTP/1.1\r\nHo",
         "",
-        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ] {
         let (_, took) = until_closed(&address, slow.as_bytes());
         assert!(took >= Duration::from_secs(4), "{slow}: {took:?}");
@@ -264,7 +267,7 @@ fn malformed_huge_slow_and_many_requests_are_refused_or_bounded_and_the_relay_go
     // Whoever asks without end and reads nothing is let go of, too.
     let mut deaf = TcpStream::connect(&address).expect("a connection");
     deaf.set_write_timeout(Some(PATIENCE)).expect("a time-out");
-    let question = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+    let question = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
     let refused = (0..1_000).find_map(|_| deaf.write_all(&question).err());
     let refused = refused.expect("a million questions are too many");
     assert_ne!(refused.kind(), std::io::ErrorKind::WouldBlock, "{refused}");

@@ -1,23 +1,19 @@
-//! Dead letters on the page: what is shown, and to whom.
+//! Dead letters on the page: what is shown, and to whom; `actions`: what may be done there, and by whom.
+
+mod actions;
 
 use crate::support::{Relay, World, create_topic, eventually, get};
 
-/// A configuration file that puts the HTTP port anywhere, with more lines for it.
-fn config(world: &World, http: &str) -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().expect("a folder for temporary files");
-    let text = format!(
-        "[http]\nlisten = '127.0.0.1:0'\n{http}\n[[outbox]]\nsweep = '1h'\ntopic = '{}'\n",
-        world.topic
-    );
-    std::fs::write(file.path(), text).expect("room for a small file");
-    file
-}
+const ANY: &[&str] = &["--listen", "127.0.0.1:0"];
 
 /// A relay that leads, with these lines under `[http]`.
 fn relay(world: &World, http: &str) -> Relay {
-    let config = config(world, http);
+    let config = tempfile::NamedTempFile::new().expect("a folder for temporary files");
+    let topic = &world.topic;
+    let text = format!("[http]\n{http}\n[[outbox]]\nsweep = '1h'\ntopic = '{topic}'\n");
+    std::fs::write(config.path(), text).expect("room for a small file");
     let path = config.path().to_str().expect("a path");
-    Relay::leading(world, &["--config", path])
+    Relay::leading(world, &[ANY, &["--config", path]].concat())
 }
 
 /// Dead letters as the relay would leave them.
@@ -161,9 +157,7 @@ fn a_role_that_may_not_see_them_is_told_what_grants_it() {
     let url = world
         .database_url
         .replace("//postgres@", &format!("//{}@", role.replace('"', "")));
-    let config = config(&world, "");
-    let path = config.path().to_str().expect("a path");
-    let relay = Relay::leading(&world, &["--config", path, "--database-url", &url]);
+    let relay = Relay::leading(&world, &[ANY, &["--database-url", &url]].concat());
     let grants = || {
         let page = get(&relay, "/dead").body;
         let grants = page.split_once("<pre id=\"grants\">").map(|(_, rest)| {
@@ -205,9 +199,7 @@ fn without_postgresql_the_page_says_so() {
     let url = world
         .database_url
         .replace(world.host_port(), &proxy.address().to_string());
-    let config = config(&world, "");
-    let path = config.path().to_str().expect("a path");
-    let relay = Relay::leading(&world, &["--config", path, "--database-url", &url]);
+    let relay = Relay::leading(&world, &[ANY, &["--database-url", &url]].concat());
     assert_eq!(get(&relay, "/dead").code, 200);
     drop(proxy);
     let answer = eventually("the page says so", || {

@@ -15,7 +15,7 @@ impl Events {
         let mut stream = TcpStream::connect(relay.address()).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream
-            .write_all(b"GET /page/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            .write_all(b"GET /page/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .expect("a question");
         Self(BufReader::new(stream))
     }

@@ -1,10 +1,14 @@
 //! How answers look: kind, code, and what a browser may do with them.
 
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
+    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+
+use crate::app::page::note;
+use crate::postgres::Error;
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -43,6 +47,72 @@ pub(super) fn page(code: StatusCode, html: askama::Result<String>) -> Response {
     match html {
         Ok(html) => guarded(FORMS, answer(code, HTML, html)),
         Err(_) => no_page(),
+    }
+}
+
+/// Look there: after something was done, so that a page that is loaded again does nothing again.
+pub(super) fn moved(to: &'static str) -> Response {
+    (
+        StatusCode::SEE_OTHER,
+        [(LOCATION, to), (CACHE_CONTROL, "no-store")],
+    )
+        .into_response()
+}
+
+/// Why something was not done, or cannot be seen.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) code: StatusCode,
+    pub(super) words: String,
+}
+
+impl Trouble {
+    pub(super) fn new(code: StatusCode, words: impl Into<String>) -> Self {
+        Self {
+            code,
+            words: words.into(),
+        }
+    }
+
+    /// For whoever asked: programs bring their token along.
+    pub(super) fn to(self, headers: &HeaderMap) -> Response {
+        if headers.contains_key(AUTHORIZATION) {
+            self.text()
+        } else {
+            self.page()
+        }
+    }
+
+    pub(super) fn page(self) -> Response {
+        self.demanding(page(self.code, note(&self.words)))
+    }
+
+    pub(super) fn text(self) -> Response {
+        self.demanding(answer(self.code, TEXT, format!("{}\n", self.words)))
+    }
+
+    /// Some codes want a header beside them.
+    fn demanding(&self, mut response: Response) -> Response {
+        let (name, value) = match self.code {
+            StatusCode::UNAUTHORIZED => (WWW_AUTHENTICATE, "Bearer"),
+            StatusCode::TOO_MANY_REQUESTS => (RETRY_AFTER, "60"),
+            _ => return response,
+        };
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+        response
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        let code = match error {
+            Error::Away { .. } | Error::Lost(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Refused { .. } => StatusCode::CONFLICT,
+            Error::Statement { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

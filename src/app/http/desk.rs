@@ -7,8 +7,9 @@ use axum::http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::answers::Trouble;
 use crate::config::{DatabaseUrl, Outbox, Settings};
-use crate::postgres::{self, Error, Letters, Server, Session};
+use crate::postgres::{self, Letters, Server, Session};
 
 /// Sessions at the same time, whoever asks.
 const AT_ONCE: usize = 2;
@@ -22,13 +23,6 @@ pub(super) struct Desk {
     database: DatabaseUrl,
     pub(super) outboxes: Vec<Outbox>,
     room: Semaphore,
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    pub(super) code: StatusCode,
-    pub(super) words: String,
 }
 
 impl Desk {
@@ -46,17 +40,15 @@ impl Desk {
         work: impl Future<Output = postgres::Result<T>>,
     ) -> Result<T, Trouble> {
         let Ok(_permit) = self.room.try_acquire() else {
-            return Err(Trouble {
-                code: StatusCode::SERVICE_UNAVAILABLE,
-                words: "the database is being asked for others: try again".into(),
-            });
+            let words = "the database is being asked for others: try again";
+            return Err(Trouble::new(StatusCode::SERVICE_UNAVAILABLE, words));
         };
         match timeout(WHOLE, work).await {
             Ok(done) => done.map_err(Trouble::from),
-            Err(_) => Err(Trouble {
-                code: StatusCode::GATEWAY_TIMEOUT,
-                words: format!("PostgreSQL did not answer within {} s", WHOLE.as_secs()),
-            }),
+            Err(_) => {
+                let words = format!("PostgreSQL did not answer within {} s", WHOLE.as_secs());
+                Err(Trouble::new(StatusCode::GATEWAY_TIMEOUT, words))
+            }
         }
     }
 
@@ -69,19 +61,5 @@ impl Desk {
 
     pub(super) async fn letters(&self) -> postgres::Result<Letters> {
         Letters::of(self.session().await?, &self.outboxes).await
-    }
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        let code = match error {
-            Error::Away { .. } | Error::Lost(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Refused { .. } => StatusCode::CONFLICT,
-            Error::Statement { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self {
-            code,
-            words: error.to_string(),
-        }
     }
 }

@@ -5,6 +5,9 @@
 //! | `server` | connections, each bounded in size and time, and bounded in number |
 //! | `routes` | what is answered where |
 //! | `answers` | kinds of answers, and what a browser may do with them |
+//! | `guard` | whose questions are heard |
+//! | `sessions` | who has given the token |
+//! | `caller` | who wants to change something, and may |
 //! | `dead` | dead letters |
 //! | `desk` | the database, asked few at a time |
 //! | `fields` | what questions and forms say |
@@ -12,22 +15,27 @@
 //! | `exposition` | the text of `/metrics` |
 
 mod answers;
+mod caller;
 mod dead;
 mod desk;
 mod exposition;
 mod fields;
+mod guard;
 mod metrics;
 mod routes;
 mod server;
+mod sessions;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
 use self::desk::Desk;
+use self::guard::Names;
 use self::server::Server;
+use self::sessions::Sessions;
 use super::failure::Failure;
 use super::page::Page;
 use crate::config::{Http, Listen, Settings, defaults};
@@ -35,6 +43,7 @@ use crate::relay::Vitals;
 
 pub use metrics::{Metric, REGISTRY};
 pub(super) use routes::Judged;
+pub(super) use sessions::Said;
 
 /// What was found at the port before anything else was opened.
 pub(super) enum Port {
@@ -53,16 +62,28 @@ struct Source {
     show_payloads: bool,
     page: Page,
     desk: Desk,
+    sessions: Sessions,
+    /// The name of their cookies: with the port, since a browser gives those of a machine to all of its ports.
+    cookie: String,
+    names: Names,
 }
 
 impl Source {
-    fn new(settings: &Settings, vitals: Vec<Arc<Vitals>>, page: Page) -> Arc<Self> {
+    fn new(
+        settings: &Settings,
+        address: SocketAddr,
+        vitals: Vec<Arc<Vitals>>,
+        page: Page,
+    ) -> Arc<Self> {
         Arc::new(Self {
             vitals,
             stuck_after: settings.http.stuck_after,
             show_payloads: settings.http.show_payloads,
             page,
             desk: Desk::new(settings),
+            sessions: Sessions::new(settings.http.token.as_ref()),
+            cookie: format!("doorbell_{}", address.port()),
+            names: Names::of(&settings.http.listen, address),
         })
     }
 }
@@ -109,7 +130,7 @@ impl Port {
             Self::Taken(error) => taken = Some(error),
             Self::Open(listener) => {
                 let (page, sender) = Page::new();
-                let source = Source::new(settings, vitals, page);
+                let source = Source::new(settings, listener.local_addr()?, vitals, page);
                 let router = routes::router(Arc::clone(&source));
                 let started = Server::start(listener, router, |stop| async move {
                     source.page.live(sender, || source.judged(), stop).await;

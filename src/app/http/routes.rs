@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, CACHE_CONTROL};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use serde::Serialize;
 
-use super::answers::{TEXT, answer, live, part};
+use super::answers::{TEXT, Trouble, answer, live, part};
 use super::exposition::{CLASSIC, OPEN_METRICS, classic, open_metrics};
-use super::{Source, dead};
+use super::{Source, caller, dead};
 use crate::app::page;
 use crate::relay::{Readiness, Snapshot};
 
@@ -22,6 +23,10 @@ pub(super) fn router(source: Arc<Source>) -> Router {
     Router::new()
         .route("/", get(whole))
         .route("/dead", get(dead::list))
+        .route("/dead/retry", post(dead::retry))
+        .route("/dead/drop", post(dead::drop))
+        .route("/login", post(caller::enter))
+        .route("/logout", post(caller::leave))
         .route("/page/events", get(events))
         .route("/page.css", get(style))
         .route("/page.js", get(script))
@@ -29,7 +34,16 @@ pub(super) fn router(source: Arc<Source>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
+        .layer(from_fn_with_state(Arc::clone(&source), known))
         .with_state(source)
+}
+
+/// Answers only those who ask for us by a name of ours.
+async fn known(State(source): State<Arc<Source>>, request: Request, next: Next) -> Response {
+    match source.names.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(words) => Trouble::new(StatusCode::MISDIRECTED_REQUEST, words).text(),
+    }
 }
 
 impl Source {

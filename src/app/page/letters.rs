@@ -3,7 +3,21 @@
 use askama::Template;
 
 use super::view::time;
-use crate::postgres::{CUT, Glance};
+use crate::app::http::Said;
+use crate::postgres::{CUT, Choice, Glance};
+
+/// What whoever looks at the page may do.
+pub(in crate::app) enum Access {
+    /// Nothing, since there is no token.
+    ReadOnly,
+    /// Nothing before the token is given.
+    Closed,
+    /// Everything.
+    Open {
+        /// What each form has to bring along.
+        form: String,
+    },
+}
 
 /// What the database said.
 #[derive(Default)]
@@ -26,6 +40,8 @@ pub(in crate::app) struct LetterPage {
     grants: String,
     letters: Vec<Row>,
     show_payloads: bool,
+    access: Access,
+    said: Option<Said>,
     /// Where the next page is.
     next: Option<String>,
 }
@@ -51,7 +67,13 @@ struct Row {
 }
 
 impl LetterPage {
-    pub(in crate::app) fn of(found: Found, reason: String, show_payloads: bool) -> Self {
+    pub(in crate::app) fn of(
+        found: Found,
+        reason: String,
+        show_payloads: bool,
+        access: Access,
+        said: Option<Said>,
+    ) -> Self {
         let last = found.letters.last().map(|it| it.letter.id);
         let next = last.filter(|_| found.is_more);
         Self {
@@ -61,6 +83,51 @@ impl LetterPage {
             grants: found.grants.join("\n"),
             letters: found.letters.into_iter().map(Row::of).collect(),
             show_payloads,
+            access,
+            said,
+        }
+    }
+
+    /// What the forms bring along, if there are any.
+    fn form(&self) -> Option<&str> {
+        match &self.access {
+            Access::Open { form } => Some(form),
+            Access::ReadOnly | Access::Closed => None,
+        }
+    }
+
+    pub(in crate::app) fn html(&self) -> askama::Result<String> {
+        self.render()
+    }
+}
+
+/// Whether letters are really to be dropped.
+#[derive(Template)]
+#[template(path = "confirm.html")]
+pub(in crate::app) struct Confirmation {
+    what: String,
+    ids: Vec<i64>,
+    reason: Option<String>,
+    form: String,
+}
+
+impl Confirmation {
+    pub(in crate::app) fn of(count: i64, choice: &Choice, form: &str) -> Self {
+        let (ids, reason) = match choice {
+            Choice::Ids(ids) => (ids.clone(), None),
+            Choice::Reason(text) => (Vec::new(), Some(text.clone())),
+            Choice::All => (Vec::new(), None),
+        };
+        let what = match (ids.as_slice(), count) {
+            ([id], _) => format!("the dead letter {id}"),
+            (_, 1) => "1 dead letter".into(),
+            (_, count) => format!("{count} dead letters"),
+        };
+        Self {
+            what,
+            ids,
+            reason,
+            form: form.to_owned(),
         }
     }
 

@@ -28,7 +28,7 @@ use self::history::History;
 use self::view::{Live, Whole};
 use super::http::Judged;
 
-pub(super) use self::letters::{Found, LetterPage};
+pub(super) use self::letters::{Access, Confirmation, Found, LetterPage};
 pub(super) use self::note::note;
 
 pub(super) const STYLE: &str = include_str!("page.css");

@@ -28,6 +28,18 @@ pub(crate) fn ask(relay: &Relay, path: &str, lines: &str) -> Answer {
     ask_at(&address, request.as_bytes()).expect("an answer")
 }
 
+/// Sends a form, with more lines in the head.
+#[track_caller]
+pub(crate) fn post(relay: &Relay, path: &str, lines: &str, form: &str) -> Answer {
+    let address = relay.address();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n{lines}\r\n{form}",
+        form.len()
+    );
+    ask_at(&address, request.as_bytes()).expect("an answer")
+}
+
 /// Sends bytes and reads all that comes back; `None` where that is no answer.
 pub(crate) fn ask_at(address: &str, request: &[u8]) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).expect("a connection");

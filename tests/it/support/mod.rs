@@ -16,7 +16,7 @@ mod world;
 pub(crate) use cable::Cable;
 pub(crate) use certificates::{Authority, Identity};
 pub(crate) use checkup::Checkup;
-pub(crate) use http::{Answer, ask, ask_at, get};
+pub(crate) use http::{Answer, ask, ask_at, get, post};
 pub(crate) use kafka::{
     Consumer, Received, create_topic, delete_topic, produce, steal_transactional_id,
 };
