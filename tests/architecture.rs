@@ -196,6 +196,18 @@ fn every_failure_names_a_test_that_exists() {
     assert_tests_exist("docs/failures.md", &page);
 }
 
+#[test]
+fn tests_that_the_book_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in ["start", "how", "sizing", "upgrade"] {
+        let page = format!("docs/{page}.md");
+        let text = fs::read_to_string(root.join(&page)).expect("a page");
+        // Samples have names of their own.
+        let prose: Vec<&str> = text.split("\n```").step_by(2).collect();
+        assert_tests_exist(&page, &prose.join("\n"));
+    }
+}
+
 /// How many tests the text names, `file::test`; all must be there.
 fn assert_tests_exist(page: &str, text: &str) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -371,3 +371,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 }
+
+#[cfg(test)]
+#[path = "cli_test.rs"]
+mod cli_test;

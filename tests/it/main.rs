@@ -6,6 +6,7 @@ mod backlog;
 mod bad_input;
 mod bell;
 mod bench;
+mod book;
 mod chaos;
 mod check;
 mod check_kafka;
