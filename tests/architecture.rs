@@ -199,7 +199,7 @@ fn every_failure_names_a_test_that_exists() {
 #[test]
 fn tests_that_the_book_names_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for page in ["start", "how", "sizing", "upgrade"] {
+    for page in ["start", "how", "exactly-once", "sizing", "upgrade"] {
         let page = format!("docs/{page}.md");
         let text = fs::read_to_string(root.join(&page)).expect("a page");
         // Samples have names of their own.
