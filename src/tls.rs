@@ -85,6 +85,17 @@ fn trusting(
     Ok(builder.with_root_certificates(roots))
 }
 
+/// For a client that trusts whom the system trusts.
+pub(crate) fn client() -> Result<ClientConfig, String> {
+    Ok(trusting(system_roots())?.with_no_client_auth())
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
 /// What a failed handshake says about trust; `None` when it failed for another reason. `authority` is the setting that names the certificates to
 /// trust.
 pub(crate) fn distrust(error: &io::Error, authority: &str) -> Option<Distrust> {
@@ -145,11 +156,7 @@ pub(crate) fn ask(
 ) -> Option<Distrust> {
     let trusted = match root_file {
         Some(path) => roots(path).ok()?,
-        None => {
-            let mut trusted = RootCertStore::empty();
-            trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            trusted
-        }
+        None => system_roots(),
     };
     let config = trusting(trusted).ok()?.with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).ok()?;

@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("postgres", &["config", "event", "tls"]),
     ("kafka", &["config", "event", "tls"]),
     ("relay", &["config", "event", "postgres", "kafka"]),
-    ("app", &["config", "postgres", "kafka", "relay"]),
+    ("app", &["config", "postgres", "kafka", "relay", "tls"]),
 ];
 
 /// A library, and the only modules that may know it.
@@ -26,6 +26,10 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("askama", &["app"]),
     ("hyper", &["app"]),
     ("prometheus_client", &["app"]),
+    ("opentelemetry", &["app", "relay"]),
+    ("opentelemetry_sdk", &["app"]),
+    ("opentelemetry_otlp", &["app"]),
+    ("reqwest", &["app"]),
 ];
 
 /// Files that decide and never wait: no clock, no socket, no runtime.

@@ -162,7 +162,7 @@ impl Run {
 
 /// The moment at which the table was seen empty: the begin of the look that found it so, for its snapshot is from then, and it may take long over
 /// dead rows. The last row is asked for first: many such looks would take what is to be measured.
-async fn until_empty(stage: &mut Stage, last: i64) -> anyhow::Result<Instant> {
+pub(crate) async fn until_empty(stage: &mut Stage, last: i64) -> anyhow::Result<Instant> {
     let begun = Instant::now();
     let mut at = begun;
     for sql in [

@@ -12,6 +12,7 @@
 //! | `latency` | one row into an idle outbox, until a consumer has it |
 //! | `steady` | 1,000 rows a second, until a consumer has each; then idleness |
 //! | `takeover` | a leader that is killed or stopped, beside a standby |
+//! | `observed` | the relay alone, and looked at: metrics, health, page, traces |
 //! | `pairs` | the relay alone: a large backlog and a small one, a held snapshot and none |
 //! | `machine` | what it ran on |
 //! | `samples` | latencies one by one |
@@ -23,6 +24,7 @@ mod debezium;
 mod drain;
 mod latency;
 mod machine;
+mod observed;
 mod pairs;
 mod process;
 mod report;
@@ -68,6 +70,9 @@ struct Arguments {
     /// How often the leader is killed, and how often it is stopped, in each mode of delivery
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
+    /// Length of the idleness that is measured with and without somebody who looks
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    idle_seconds: u32,
     /// Also measures Debezium
     #[arg(long)]
     peers: bool,
@@ -102,6 +107,8 @@ enum Part {
     Xmin,
     /// A leader that is killed, or stopped
     Takeover,
+    /// A backlog, looked at and not
+    Observed,
 }
 
 /// All that was measured.
@@ -115,6 +122,7 @@ struct Results {
     scale: Option<pairs::Results>,
     xmin: Option<pairs::Results>,
     takeover: Option<takeover::Results>,
+    observed: Option<observed::Results>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -123,6 +131,7 @@ fn main() -> anyhow::Result<()> {
         (arguments.rows, arguments.scale_rows) = (5_000, 20_000);
         (arguments.rounds, arguments.samples, arguments.seconds) = (1, 20, 1);
         arguments.kills = 2;
+        arguments.idle_seconds = 1;
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let results = runtime.block_on(Box::pin(run(arguments)))?;
@@ -169,6 +178,7 @@ async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Resu
         scale: None,
         xmin: None,
         takeover: None,
+        observed: None,
     };
     let Arguments {
         rows,
@@ -178,6 +188,7 @@ async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Resu
         gap_ms,
         seconds,
         kills,
+        idle_seconds,
         peers,
         only,
         ..
@@ -223,6 +234,9 @@ async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Resu
     }
     if wants(Part::Takeover) {
         results.takeover = Some(takeover::measure(stage, kills).await?);
+    }
+    if wants(Part::Observed) {
+        results.observed = Some(observed::measure(stage, rows, rounds, idle_seconds).await?);
     }
     Ok(results)
 }

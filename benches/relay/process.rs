@@ -16,12 +16,20 @@ pub(crate) async fn lead(stage: &Stage, topic: &str) -> anyhow::Result<Relay> {
 
 /// Starts one with `flags` that may become a standby.
 pub(crate) fn start(stage: &Stage, topic: &str, flags: &[&str]) -> anyhow::Result<Relay> {
+    let mut command = run(stage, topic, "off");
+    command.args(flags);
+    Relay::start(command, "")
+}
+
+/// A relay with its defaults that answers by HTTP there, and sends no spans.
+pub(crate) fn run(stage: &Stage, topic: &str, listen: &str) -> Command {
     let mut command = doorbell(&stage.database_url);
     command
-        .args(["run", "--listen", "off", "--topic", topic])
-        .args(flags)
+        .args(["run", "--listen", listen, "--topic", topic])
+        .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+        .env_remove("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
         .env("KAFKA_BROKERS", &stage.brokers);
-    Relay::start(command, "")
+    command
 }
 
 pub(crate) fn migrate(database_url: &str) -> anyhow::Result<()> {

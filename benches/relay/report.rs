@@ -53,6 +53,12 @@ pub(crate) fn markdown(results: &Results) -> String {
         results.takeover.as_ref(),
         None,
     );
+    section(
+        &mut page,
+        "Drain and idleness, looked at and not",
+        results.observed.as_ref(),
+        None,
+    );
     page
 }
 
@@ -80,6 +86,7 @@ pub(crate) fn conclusion(results: &Results) -> anyhow::Result<String> {
             .flatten()
             .map(|pairs| pairs.conclusion()),
     );
+    conclusions.extend(results.observed.as_ref().map(|it| it.conclusion()));
     conclusions.extend(results.steady.as_ref().map(|steady| steady.conclusion()));
     let takeover = results.takeover.as_ref();
     conclusions.extend(takeover.map(takeover::Results::conclusion).transpose()?);

@@ -14,6 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::failure::{Failure, Outcome};
 use super::run::{failure, heeding_signals};
 use super::telemetry::Log;
+use super::traces;
 use crate::config::Settings;
 use crate::postgres::{self, Server, Session, Table};
 use crate::relay::{Relay, Vitals};
@@ -41,6 +42,7 @@ pub(super) fn drain(
     log: Log,
     json: bool,
 ) -> Outcome {
+    let traces = traces::begin(&settings.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -50,7 +52,9 @@ pub(super) fn drain(
         let progress = Progress::new(total);
         log.begin(Beside(progress.bar.clone()));
         let begun = Instant::now();
-        let relay = Relay::new(settings.clone()).start_timeout(start_timeout);
+        let relay = Relay::new(settings.clone())
+            .start_timeout(start_timeout)
+            .trace(traces.tracer());
         let vitals = relay.vitals();
         let stop = CancellationToken::new();
         let draining = async {
@@ -81,6 +85,7 @@ pub(super) fn drain(
     });
     // A broker that does not answer may hold a thread of the C library for seconds: it is of no more interest.
     runtime.shutdown_background();
+    traces.end();
     result
 }
 

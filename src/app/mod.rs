@@ -18,6 +18,7 @@ mod run;
 mod status;
 mod telemetry;
 mod terminal;
+mod traces;
 mod usage;
 mod verify;
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::failure::{Failure, Outcome};
-use super::http;
+use super::{http, traces};
 use crate::config::Settings;
 use crate::relay::{Relay, RelayError};
 
@@ -28,9 +28,11 @@ pub(super) fn run(
     poll: Option<Duration>,
 ) -> Outcome {
     let port = http::bind(&settings.http)?;
+    let traces = traces::begin(&settings.telemetry)?;
     let relay = Relay::new(settings.clone())
         .start_timeout(start_timeout)
-        .poll(poll);
+        .poll(poll)
+        .trace(traces.tracer());
     let vitals = relay.vitals();
     let answering = port.serve(&settings, vitals.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -51,6 +53,7 @@ pub(super) fn run(
     // A broker that does not answer may hold a thread of the C library for seconds: it is of no more interest.
     runtime.shutdown_background();
     answering.stop();
+    traces.end();
     result
 }
 

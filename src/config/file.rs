@@ -12,7 +12,8 @@ use super::faults::{Faults, Origin, meant};
 use super::layers::{Given, Layer, OutboxLayer};
 use super::secret::Secret;
 
-const SECTIONS: &[&str] = &["database", "kafka", "relay", "http", "outbox"];
+const SECTIONS: &[&str] = &["database", "kafka", "relay", "http", "telemetry", "outbox"];
+const TELEMETRY_KEYS: &[&str] = &["otlp_endpoint", "otlp_traces_endpoint"];
 const RELAY_KEYS: &[&str] = &["stop_timeout", "leader_timeout"];
 const HTTP_KEYS: &[&str] = &["listen", "stuck_after", "token_file", "show_payloads"];
 const OUTBOX_KEYS: &[&str] = &[
@@ -80,6 +81,7 @@ impl Reader<'_> {
                 "kafka" => self.kafka(&entry, layer),
                 "relay" => self.relay(&entry, layer),
                 "http" => self.http(&entry, layer),
+                "telemetry" => self.telemetry(&entry, layer),
                 "outbox" => self.outboxes(&entry, layer),
                 _ => self.unknown(&entry, "at the top of the file", SECTIONS),
             }
@@ -168,6 +170,16 @@ impl Reader<'_> {
                 }
                 "show_payloads" => layer.show_payloads = self.choice(&entry),
                 _ => self.unknown(&entry, "in [http]", HTTP_KEYS),
+            }
+        }
+    }
+
+    fn telemetry(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
+        for entry in self.section(section, "[telemetry]") {
+            match entry.key {
+                "otlp_endpoint" => layer.otlp_endpoint = self.text(&entry),
+                "otlp_traces_endpoint" => layer.otlp_traces_endpoint = self.text(&entry),
+                _ => self.unknown(&entry, "in [telemetry]", TELEMETRY_KEYS),
             }
         }
     }

@@ -28,6 +28,11 @@ pub(super) const HTTP_TOKEN_FILE_VARIABLE: &str = "DOORBELL_HTTP_TOKEN_FILE";
 /// The environment variable that `--kafka-brokers` stands for.
 pub(super) const BROKERS_VARIABLE: &str = "KAFKA_BROKERS";
 
+/// The collector's address, by the name that all of OpenTelemetry has for it.
+pub(super) const OTLP_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// The same for traces alone, with the whole path.
+pub(super) const OTLP_TRACES_VARIABLE: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+
 /// The environment variable that `--listen` stands for.
 pub(super) const LISTEN_VARIABLE: &str = "DOORBELL_LISTEN";
 

@@ -89,6 +89,8 @@ impl InForce {
             stuck_after,
             show_payloads,
             http_token,
+            otlp_endpoint,
+            otlp_traces_endpoint,
             properties,
             outboxes,
             torn: _,
@@ -131,6 +133,13 @@ impl InForce {
                     text("stuck_after", stuck_after.as_ref(), stuck),
                     token(http_token.as_ref()),
                     choice("show_payloads", show_payloads.as_ref()),
+                ],
+            ),
+            Section::new(
+                "[telemetry]",
+                vec![
+                    text("otlp_endpoint", otlp_endpoint.as_ref(), None),
+                    text("otlp_traces_endpoint", otlp_traces_endpoint.as_ref(), None),
                 ],
             ),
         ];

@@ -7,8 +7,9 @@ use super::columns;
 use super::faults::{Faults, Origin, meant};
 use super::flags::{
     BROKERS_VARIABLE, CONFIG_VARIABLE, DATABASE_FILE_VARIABLE, DATABASE_VARIABLE, GlobalFlags,
-    HTTP_TOKEN_FILE_VARIABLE, HTTP_TOKEN_VARIABLE, HttpFlags, LISTEN_VARIABLE, OutboxFlags,
-    Overrides, PASSWORD_FILE_VARIABLE, PASSWORD_VARIABLE, TOKEN_FILE_VARIABLE,
+    HTTP_TOKEN_FILE_VARIABLE, HTTP_TOKEN_VARIABLE, HttpFlags, LISTEN_VARIABLE,
+    OTLP_TRACES_VARIABLE, OTLP_VARIABLE, OutboxFlags, Overrides, PASSWORD_FILE_VARIABLE,
+    PASSWORD_VARIABLE, TOKEN_FILE_VARIABLE,
 };
 use super::secret::Secret;
 use super::settings::Settings;
@@ -42,6 +43,8 @@ pub(super) struct Layer {
     pub(super) show_payloads: Option<Given>,
     pub(super) http_token: Option<Given<Secret>>,
     pub(super) leader_timeout: Option<Given>,
+    pub(super) otlp_endpoint: Option<Given>,
+    pub(super) otlp_traces_endpoint: Option<Given>,
     pub(super) properties: BTreeMap<String, Given<Secret>>,
     pub(super) outboxes: Vec<OutboxLayer>,
     /// A file that could not be read to the end: what is missing may only be hidden.
@@ -190,6 +193,16 @@ impl Layer {
             &mut self.listen,
             env(LISTEN_VARIABLE),
             Origin::Environment(LISTEN_VARIABLE),
+        );
+        lay(
+            &mut self.otlp_endpoint,
+            env(OTLP_VARIABLE),
+            Origin::Environment(OTLP_VARIABLE),
+        );
+        lay(
+            &mut self.otlp_traces_endpoint,
+            env(OTLP_TRACES_VARIABLE),
+            Origin::Environment(OTLP_TRACES_VARIABLE),
         );
     }
 

@@ -5,6 +5,7 @@
 //!
 //! - `settings`: the result, [`Settings`], with its defaults and bounds
 //! - `database_url`, `table_name`, `route`, `columns`: values with rules of their own
+//! - `endpoint`: where spans go
 //! - `url_parameters`, `reserved`: what the URL's parameters may say, and the words that SQL keeps for itself
 //! - `secret`: a secret, or the file that holds it
 //! - `flags`: the command line's part, one definition for flags, help and environment
@@ -19,6 +20,7 @@
 
 mod columns;
 mod database_url;
+mod endpoint;
 mod faults;
 mod file;
 mod flags;
@@ -44,6 +46,7 @@ pub use in_force::{InForce, InForceValue, Section, Shown};
 pub use layers::Needs;
 pub use route::{Route, TopicFault, check_topic};
 pub use settings::{
-    Database, Delivery, Http, Kafka, Listen, Outbox, Poison, Settings, Transactions, defaults,
+    Database, Delivery, Http, Kafka, Listen, Outbox, Poison, Settings, Telemetry, Transactions,
+    defaults,
 };
 pub use table_name::TableName;

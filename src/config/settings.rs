@@ -68,6 +68,15 @@ pub struct Settings {
     pub leader_timeout: Duration,
     /// Where questions are answered.
     pub http: Http,
+    /// Where spans go.
+    pub telemetry: Telemetry,
+}
+
+/// What is told to others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Telemetry {
+    /// The address that takes spans, as protobuf over HTTP; `None`: there are none.
+    pub traces: Option<String>,
 }
 
 /// The HTTP port.

@@ -10,9 +10,10 @@ use super::faults::{Faults, Origin};
 use super::layers::{Given, Layer, Needs, OutboxLayer};
 use super::secret::Secret;
 use super::settings::{
-    Database, Delivery, Http, Kafka, Listen, Outbox, Poison, Settings, Transactions, defaults,
+    Database, Delivery, Http, Kafka, Listen, Outbox, Poison, Settings, Telemetry, Transactions,
+    defaults,
 };
-use super::{Columns, DatabaseUrl, Route, TableName, check_topic, values};
+use super::{Columns, DatabaseUrl, Route, TableName, check_topic, endpoint, values};
 
 /// The settings, and in `faults` what is wrong with them: they are good only if that stayed empty.
 pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<Settings> {
@@ -53,6 +54,18 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
     let leader_timeout = take(layer.leader_timeout, "the leader timeout", faults, |text| {
         values::duration(&text, defaults::LEADER_TIMEOUT_BOUNDS)
     });
+    let collector = take(
+        layer.otlp_endpoint,
+        "the collector's address",
+        faults,
+        |text| endpoint::of_collector(&text),
+    );
+    let traces = take(
+        layer.otlp_traces_endpoint,
+        "the collector's address for traces",
+        faults,
+        |text| endpoint::of_traces(&text),
+    );
     let properties = properties(layer.properties, faults);
     let token_file = token_file(layer.token_file, layer.torn, &properties, faults);
     let outboxes = outboxes(layer.outboxes, faults);
@@ -70,6 +83,9 @@ pub(super) fn settle(layer: Layer, needs: Needs, faults: &mut Faults) -> Option<
             stuck_after: stuck_after.unwrap_or(defaults::STUCK_AFTER),
             token,
             show_payloads: layer.show_payloads.is_some_and(|it| it.value == "true"),
+        },
+        telemetry: Telemetry {
+            traces: traces.or(collector),
         },
         leader_timeout: leader_timeout.unwrap_or(defaults::LEADER_TIMEOUT),
     })

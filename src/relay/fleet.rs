@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::global::BoxedTracer;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use super::observer::Observer;
 use super::run::OutboxRelay;
 use super::shared::Counters;
 use super::spread::Spread;
+use super::traces::Traces;
 use super::vitals::Vitals;
 use crate::config::Settings;
 
@@ -29,6 +31,7 @@ pub struct Relay {
     start_timeout: Option<Duration>,
     poll: Option<Duration>,
     observer: Option<Arc<dyn Observer>>,
+    tracer: Option<Arc<BoxedTracer>>,
     vitals: Vec<Arc<Vitals>>,
 }
 
@@ -42,6 +45,7 @@ impl Relay {
             start_timeout: None,
             poll: None,
             observer: None,
+            tracer: None,
         }
     }
 
@@ -60,6 +64,12 @@ impl Relay {
     /// Has somebody told where the rows are.
     pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// Has each batch become a trace. Without a tracer there is none, and no cost.
+    pub fn trace(mut self, tracer: Option<BoxedTracer>) -> Self {
+        self.tracer = tracer.map(Arc::new);
         self
     }
 
@@ -92,7 +102,9 @@ impl Relay {
         let mut relays = JoinSet::new();
         for (outbox, vitals) in settings.outboxes.iter().zip(self.vitals) {
             let span = info_span!("outbox", outbox = %outbox.table);
-            let counters = Arc::new(Counters::new(vitals, self.observer.clone()));
+            let tracer = self.tracer.clone();
+            let traces = tracer.map(|tracer| Traces::new(tracer, outbox.table.to_string()));
+            let counters = Arc::new(Counters::new(vitals, self.observer.clone(), traces));
             let relay = OutboxRelay::new(
                 Arc::clone(&settings),
                 outbox.clone(),

@@ -36,6 +36,7 @@
 //! | `rate` | how many rows may leave in a second (pure) |
 //! | `vitals` | what a relay knows of itself, for whoever asks |
 //! | `observer` | following rows from outside |
+//! | `traces` | spans, where somebody asked for them |
 //! | `gaps` | ids that a fetch jumped over (pure) |
 //! | `window` | rows in flight, and the room that is left (pure) |
 //! | `backoff` | waits between tries (pure) |
@@ -73,6 +74,7 @@ mod standby;
 mod sweep;
 mod tending;
 mod term;
+mod traces;
 mod transactor;
 mod vitals;
 mod voice;

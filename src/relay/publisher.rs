@@ -14,6 +14,7 @@ use super::care::{Care, Pass};
 use super::refusal::Refusals;
 use super::scan::Fetched;
 use super::shared::{Ending, Shared};
+use super::traces::Sending;
 use super::window::Ticket;
 use crate::config::{Route, check_topic};
 use crate::event::Event;
@@ -43,6 +44,8 @@ pub(crate) struct Topical {
     care: Care,
     /// Each since they were last taken.
     all: FxHashSet<String>,
+    /// The span that goes on meanwhile, if there is one.
+    sending: Option<Sending>,
 }
 
 impl Topical {
@@ -90,6 +93,21 @@ impl Publisher {
 
     /// Hands a part of a batch over; the ticket of the first row that was not.
     pub(crate) async fn publish(
+        &self,
+        fetched: &Fetched,
+        part: Range<usize>,
+        topics: &mut Topical,
+    ) -> Ticket {
+        let traces = self.refusals.counters.traces();
+        topics.sending = traces.and_then(|traces| traces.sending(fetched.first + part.start));
+        let next = self.publish_part(fetched, part, topics).await;
+        if let (Some(traces), Some(sending)) = (traces, topics.sending.take()) {
+            traces.sent(next, sending);
+        }
+        next
+    }
+
+    async fn publish_part(
         &self,
         fetched: &Fetched,
         part: Range<usize>,
@@ -145,7 +163,7 @@ impl Publisher {
             }
             Pass::Goes => {}
         }
-        self.send(topic, event, ticket, &topics.care).await
+        self.send(topic, event, ticket, topics).await
     }
 
     fn refuse(&self, ticket: Ticket, event: &Event<'_>, care: &Care, refusal: Refusal) -> bool {
@@ -191,13 +209,26 @@ impl Publisher {
     }
 
     /// Sends one row, waiting while the producer's queue is full; `false` when nothing more is to be sent.
-    async fn send(&self, topic: &str, event: &Event<'_>, ticket: Ticket, care: &Care) -> bool {
+    async fn send(
+        &self,
+        topic: &str,
+        event: &Event<'_>,
+        ticket: Ticket,
+        topics: &mut Topical,
+    ) -> bool {
         loop {
             // Before the try, so that no report between the two goes unnoticed.
             let room = self.shared.room.notified();
             match self.producer.send(topic, event, ticket) {
-                Ok(()) => return true,
-                Err(SendError::Row(refusal)) => return self.refuse(ticket, event, care, refusal),
+                Ok(()) => {
+                    if let Some(sending) = &mut topics.sending {
+                        sending.sent(topic, event);
+                    }
+                    return true;
+                }
+                Err(SendError::Row(refusal)) => {
+                    return self.refuse(ticket, event, &topics.care, refusal);
+                }
                 Err(SendError::Producer(reason)) => {
                     self.shared.end(Ending::Producer(reason));
                     return false;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
@@ -120,12 +120,13 @@ impl Scan {
                 rows: room.rows.min(rows.len()),
                 bytes: room.bytes.min(MAX_BYTES),
             };
+            let begun = SystemTime::now();
             let mut batch = self.reader.fetch(&ask).await?;
             // None: what is left of them is gone.
             let last = batch.heads().map(|row| row.id).max().unwrap_or(i64::MAX);
             rows.retain(|id| *id > last);
             batch.retain(|row| known.get(&row.id) != Some(&row.created_at));
-            if !self.hand_over(batch).await {
+            if !self.hand_over(batch, begun).await {
                 break;
             }
         }
@@ -145,6 +146,7 @@ impl Scan {
             bytes: room.bytes.min(MAX_BYTES),
         };
         let known = self.at.known_up_to.map(|_| self.known());
+        let begun = SystemTime::now();
         let batch = self.reader.fetch(&ask).await?;
         let bytes: usize = batch.heads().map(|row| row.bytes).sum();
         let cut = bytes >= ask.bytes;
@@ -171,7 +173,7 @@ impl Scan {
             self.shared.caught_up.store(true, Ordering::Relaxed);
         }
         Ok(self
-            .hand_over(batch)
+            .hand_over(batch, begun)
             .await
             .then_some(Catch { rows, complete }))
     }
@@ -231,8 +233,8 @@ impl Scan {
         Ok(())
     }
 
-    /// Admits the rows into the window and passes them on; `false` if nobody takes them any more.
-    pub(super) async fn hand_over(&self, batch: Batch) -> bool {
+    /// Admits the rows into the window and passes them on; `false` if nobody takes them any more. `begun` is when their fetch did.
+    pub(super) async fn hand_over(&self, batch: Batch, begun: SystemTime) -> bool {
         if batch.is_empty() {
             return true;
         }
@@ -245,6 +247,9 @@ impl Scan {
             }
             first
         };
+        if let Some(traces) = self.counters.traces() {
+            traces.fetched(first, &batch, begun);
+        }
         let taken = self.batches.send(Fetched { batch, first }).await.is_ok();
         if !taken {
             self.shared.window().give_up_from(first);

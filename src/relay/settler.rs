@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -162,6 +162,9 @@ impl Settler {
             fatal,
         } = self.shared.reports.take();
         self.counters.acknowledged(acknowledged.len());
+        if let Some(traces) = self.counters.traces() {
+            traces.settled(&acknowledged, &failed);
+        }
         let rows: Vec<Option<Sent>> = {
             let mut window = self.shared.window();
             acknowledged
@@ -271,6 +274,7 @@ impl Settler {
         if taken.is_empty() {
             return Ok(());
         }
+        let begun = SystemTime::now();
         let mut rows: Vec<Sent> = taken.iter().map(|(_, row)| *row).collect();
         let measures = rows.len() <= COMMIT_ROWS && now >= agenda.next_commit;
         let mark = self.ledger.as_ref().map(|ledger| ledger.next_delete());
@@ -293,9 +297,15 @@ impl Settler {
                     self.shared.measured_commit(now.elapsed());
                 }
                 self.after_delete(agenda, &rows, &deleted.locked, deleted.rows);
+                if let Some(traces) = self.counters.traces() {
+                    traces.deleted(&taken, deleted.rows, begun);
+                }
                 self.shared
                     .window()
                     .deleted(taken.into_iter().map(|(ticket, _)| ticket));
+                if let Some(traces) = self.counters.traces() {
+                    traces.forget_before(self.shared.window().first_ticket());
+                }
                 self.shared.room.notify_waiters();
                 if agenda.failing {
                     agenda.failing = false;

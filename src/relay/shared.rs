@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
 use super::observer::{Observer, Step};
+use super::traces::Traces;
 use super::vitals::{Vitals, micros, unix_micros};
 use super::window::{Moment, Ticket, Window};
 use crate::kafka::Reports;
@@ -236,11 +237,25 @@ pub(crate) struct Memory {
 pub(crate) struct Counters {
     vitals: Arc<Vitals>,
     observer: Option<Arc<dyn Observer>>,
+    traces: Option<Traces>,
 }
 
 impl Counters {
-    pub(crate) fn new(vitals: Arc<Vitals>, observer: Option<Arc<dyn Observer>>) -> Self {
-        Self { vitals, observer }
+    pub(crate) fn new(
+        vitals: Arc<Vitals>,
+        observer: Option<Arc<dyn Observer>>,
+        traces: Option<Traces>,
+    ) -> Self {
+        Self {
+            vitals,
+            observer,
+            traces,
+        }
+    }
+
+    /// The spans, where somebody asked for them.
+    pub(crate) fn traces(&self) -> Option<&Traces> {
+        self.traces.as_ref()
     }
 
     /// Rows passed a station.

@@ -1,6 +1,6 @@
 //! What the first stage does for keys that wait: it fetches the held row again when its time has come, and reads on with a key that is free.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::debug;
@@ -104,6 +104,7 @@ impl Scan {
             rows: ids.len(),
             bytes: room.bytes.min(MAX_BYTES),
         };
+        let begun = SystemTime::now();
         let mut batch = self.reader.fetch(&ask).await?;
         let bytes: usize = batch.heads().map(|row| row.bytes).sum();
         let cut = bytes >= ask.bytes || batch.len() >= ask.rows;
@@ -131,6 +132,6 @@ impl Scan {
             tried.contains(&Sent { id, created_at })
         });
         debug!(rows = batch.len(), "held rows are tried again");
-        Ok(self.hand_over(batch).await)
+        Ok(self.hand_over(batch, begun).await)
     }
 }

@@ -100,6 +100,7 @@ impl Term<'_> {
         };
         let shared = Arc::new(Shared::new(window, Arc::clone(&self.sender.reports)));
         self.counters.begin_term(&shared, &self.memory);
+        let counters = Arc::clone(&self.counters);
         let (stop, stop_timeout) = (self.stop.clone(), self.stop_timeout);
         let mut tasks = self.start(sessions, &shared);
 
@@ -132,6 +133,9 @@ impl Term<'_> {
                     shared.abandon.cancel();
                 }
             }
+        }
+        if let Some(traces) = counters.traces() {
+            traces.end_term();
         }
         Outcome {
             ending: shared.take_ending().unwrap_or(Ending::Stopped),

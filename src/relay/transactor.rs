@@ -385,6 +385,9 @@ impl Transactor {
                 .collect()
         };
         self.counters.acknowledged(rows.len());
+        if let Some(traces) = self.counters.traces() {
+            traces.committed(open.end);
+        }
         self.shared().published(open.end);
         let mut ids = rows.iter().map(|row| row.id);
         let now = std::time::Instant::now();

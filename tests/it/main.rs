@@ -42,6 +42,7 @@ mod stuck;
 mod surroundings;
 mod takeover;
 mod terminal;
+mod traces;
 mod vanished;
 mod verify;
 mod wakeup;

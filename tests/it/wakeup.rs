@@ -1,5 +1,7 @@
 //! What wakes the relay and what does not, what that costs the database, and what others do meanwhile. The sweep is an hour away.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgListener;
@@ -72,6 +74,10 @@ fn assert_idle(world: &mut World, meter: &Meter, relay: &Relay) {
     /// What the table is now, ids below the cursor, a fetch.
     const EACH: i64 = 3;
     let swept = |relay: &Relay| relay.count_log("swept rows=");
+    // A page is open all the while.
+    let mut page = TcpStream::connect(relay.address()).expect("a connection");
+    page.write_all(b"GET /page/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("a question");
     relay.await_log_times("swept rows=", swept(relay) + 1);
     let before = meter.statements(world);
     let from = swept(relay);
@@ -83,6 +89,12 @@ fn assert_idle(world: &mut World, meter: &Meter, relay: &Relay) {
         relay.await_log_times("swept rows=", from + sweep);
     }
     let asked = meter.statements(world) - before;
+    let (mut shown, mut part) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&shown).contains("\ndata:") {
+        let read = page.read(&mut part).expect("the page goes on");
+        assert!(read > 0, "the page ended");
+        shown.extend(&part[..read]);
+    }
     // One may have begun and not ended.
     let sweeps = i64::try_from(swept(relay) - from + 1).expect("a count");
     assert!(

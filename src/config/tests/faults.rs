@@ -66,7 +66,7 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
     for (file, expected) in [
         (
             "\nlisten = 1",
-            "2: unknown key `listen` at the top of the file; known are database, kafka, relay, http, outbox",
+            "2: unknown key `listen` at the top of the file; known are database, kafka, relay, http, telemetry, outbox",
         ),
         (
             "[outbx]",
@@ -144,6 +144,18 @@ fn each_fault_of_a_file_has_its_line_and_its_remedy() {
         (
             "[http]\ntoken_file = '/nowhere/token'",
             "2: the token for the HTTP port cannot be read from /nowhere/token: No such file",
+        ),
+        (
+            "[telemetry]\notlp_endpoint = 'localhost:4318'",
+            "2: the collector's address must be http://HOST:PORT or https://HOST:PORT, such as http://localhost:4318",
+        ),
+        (
+            "[telemetry]\notlp_traces_endpoint = 'http://u:HUNTER2@h/v1/traces'",
+            "2: the collector's address for traces must not have a login: headers for a collector are given in OTEL_EXPORTER_OTLP_HEADERS",
+        ),
+        (
+            "[telemetry]\nendpoint = 'http://h'",
+            "2: unknown key `endpoint` in [telemetry]; known are otlp_endpoint, otlp_traces_endpoint",
         ),
         (
             "[http]\nlisen = ''",

@@ -17,6 +17,8 @@ fn a_whole_file_gives_the_settings() {
     assert_eq!(settings.http.stuck_after, Duration::from_secs(120));
     assert!(settings.http.show_payloads);
     assert_eq!(settings.leader_timeout, Duration::from_secs(90));
+    let traces = "http://file-collector:4318/v1/traces".to_owned();
+    assert_eq!(settings.telemetry.traces, Some(traces));
     let properties: Vec<_> = settings
         .kafka
         .properties
@@ -85,6 +87,7 @@ fn without_a_file_the_defaults_hold() {
         format!("{:?}", settings.http),
         format!("{:?}", Http::default())
     );
+    assert_eq!(settings.telemetry, Telemetry::default());
     assert_eq!(settings.leader_timeout, defaults::LEADER_TIMEOUT);
     assert!(settings.kafka.properties.is_empty());
     assert_eq!(
@@ -97,6 +100,35 @@ fn without_a_file_the_defaults_hold() {
     let settings = Settings::load(Overrides::default(), &env, Needs { kafka: false })
         .expect("Kafka is not needed");
     assert_eq!(settings.kafka.brokers, "");
+}
+
+#[test]
+fn spans_go_where_the_variables_of_opentelemetry_say_and_an_address_for_traces_goes_first() {
+    let traces = |file: &str, env: &[(&str, &str)]| {
+        let settings = load(file, &[ENOUGH, env].concat()).expect("all layers are right");
+        settings.telemetry.traces.expect("a collector")
+    };
+    let (all, one) = (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    );
+    let file = "telemetry.otlp_endpoint = 'http://file:1'";
+    assert_eq!(traces(file, &[]), "http://file:1/v1/traces");
+    assert_eq!(
+        traces(file, &[(all, "https://env:1/a/")]),
+        "https://env:1/a/v1/traces"
+    );
+    assert_eq!(
+        traces(file, &[(all, "http://env:1"), (one, "http://one:1/x")]),
+        "http://one:1/x"
+    );
+    assert_eq!(
+        traces(
+            "telemetry.otlp_traces_endpoint = 'http://h/x'",
+            &[(all, "")]
+        ),
+        "http://h/x"
+    );
 }
 
 #[test]

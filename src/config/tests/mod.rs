@@ -29,6 +29,8 @@ leader_timeout = "90s"
 listen = "[::1]:0"
 stuck_after = "2m"
 show_payloads = true
+[telemetry]
+otlp_endpoint = "http://file-collector:4318"
 [[outbox]]
 table = "app.outbox"
 topic = "{table}.{type}"

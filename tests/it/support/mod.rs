@@ -3,6 +3,7 @@
 mod cable;
 mod certificates;
 mod checkup;
+mod collector;
 mod http;
 mod kafka;
 mod load;
@@ -16,6 +17,7 @@ mod world;
 pub(crate) use cable::Cable;
 pub(crate) use certificates::{Authority, Identity};
 pub(crate) use checkup::Checkup;
+pub(crate) use collector::{Collector, Span};
 pub(crate) use http::{Answer, ask, ask_at, get, post};
 pub(crate) use kafka::{
     Consumer, Received, create_topic, delete_topic, produce, steal_transactional_id,
