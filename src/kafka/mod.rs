@@ -53,5 +53,5 @@ pub use reports::{Delivered, Reports};
 pub use scratch::{ScratchTopics, TopicError, librdkafka_version, scratch_topics};
 pub use survey::{Cluster, SurveyError, Topic, TopicSettings, TopicState, survey};
 pub use topics::Topics;
-pub use transactions::{TransactionError, Trouble};
+pub use transactions::{CALL_PATIENCE, TransactionError, Trouble};
 pub use trouble::Silence;

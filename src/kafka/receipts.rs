@@ -7,6 +7,7 @@ use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::admin::Admin;
@@ -63,6 +64,8 @@ pub struct Receipts {
     key: String,
     barrier_key: String,
     consumer: Reader,
+    /// Sees also what is neither committed nor aborted.
+    whole: Reader,
     admin: Admin,
 }
 
@@ -76,6 +79,7 @@ impl Receipts {
             key: id.to_string(),
             barrier_key: format!("{id}:barrier"),
             consumer: consumer(kafka, "read_committed")?,
+            whole: consumer(kafka, "read_uncommitted")?,
             admin: Admin::new(kafka)?,
         })
     }
@@ -98,6 +102,13 @@ impl Receipts {
         ticket: usize,
     ) -> Result<(), SendError> {
         producer.send_receipt(&self.topic, &self.barrier_key, token.as_bytes(), ticket)
+    }
+
+    /// Prepares it before that is needed: each of its clients is connected then, which takes the library up to a second.
+    pub async fn meet(&self) -> Result<(), ReceiptsError> {
+        self.prepare().await?;
+        let asked = self.whole.fetch_metadata(Some(&self.topic), PATIENCE);
+        asked.map(drop).map_err(|error| self.away(&error))
     }
 
     /// Makes the topic where there is none, and checks one that is there.
@@ -283,33 +294,66 @@ impl Receipts {
         topics: &[String],
         wanted: &dyn Fn() -> bool,
     ) -> Result<(), ReceiptsError> {
-        let whole = consumer(&self.kafka, "read_uncommitted")?;
         for topic in topics {
             // Of a topic that is gone nothing is read any more.
-            for partition in self.partition_ids(topic)?.unwrap_or_default() {
-                let end = |consumer: &Reader| {
-                    consumer
-                        .fetch_watermarks(topic, partition, PATIENCE)
-                        .map(|(_, end)| end)
-                        .map_err(|error| self.away(&error))
+            let Some(partitions) = self.partition_ids(topic)? else {
+                continue;
+            };
+            self.whole.poll(Duration::ZERO);
+            // A consumer that does not know the topic asks for it at growing distances.
+            self.whole
+                .fetch_metadata(Some(topic), PATIENCE)
+                .map_err(|error| self.away(&error))?;
+            let until = self.ends(&self.whole, topic, &partitions)?;
+            let begun = Instant::now();
+            loop {
+                let stable = self.ends(&self.consumer, topic, &partitions)?;
+                let mut open = until
+                    .iter()
+                    .zip(&stable)
+                    .filter(|(end, stable)| end.1 > stable.1);
+                let Some(((partition, end), _)) = open.next() else {
+                    break;
                 };
-                let until = end(&whole)?;
-                let begun = Instant::now();
-                while end(&self.consumer)? < until {
-                    if !wanted() {
-                        return Err(ReceiptsError::GivenUp);
-                    }
-                    if begun.elapsed() > PATIENCE {
-                        let reason = format!(
-                            "a transaction is open in topic {topic}, partition {partition}, before offset {until}: what became of its records is not known"
-                        );
-                        return Err(self.away(&reason));
-                    }
-                    std::thread::sleep(TURN);
+                if !wanted() {
+                    return Err(ReceiptsError::GivenUp);
                 }
+                if begun.elapsed() > PATIENCE {
+                    let reason = format!(
+                        "a transaction is open in topic {topic}, partition {partition}, before offset {end}: what became of its records is not known"
+                    );
+                    return Err(self.away(&reason));
+                }
+                std::thread::sleep(TURN);
             }
         }
         Ok(())
+    }
+
+    /// Each partition, and where it ends for this consumer.
+    fn ends(
+        &self,
+        consumer: &Reader,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, i64)>, ReceiptsError> {
+        let mut ask = TopicPartitionList::new();
+        for partition in partitions {
+            ask.add_partition_offset(topic, *partition, Offset::End)
+                .map_err(|error| self.away(&error))?;
+        }
+        // One question for all of them: with the end in place of a time, it is answered with the end.
+        let answer = consumer
+            .offsets_for_times(ask, PATIENCE)
+            .map_err(|error| self.away(&error))?;
+        let end = |it: &TopicPartitionListElem<'_>| {
+            it.error().map_err(|error| self.away(&error))?;
+            match it.offset() {
+                Offset::Offset(end) => Ok((it.partition(), end)),
+                _ => Err(self.away(&"a partition's end is not known")),
+            }
+        };
+        answer.elements().iter().map(end).collect()
     }
 
     fn away(&self, reason: &impl ToString) -> ReceiptsError {

@@ -12,7 +12,7 @@ use crate::config::Kafka;
 use crate::event::OutboxId;
 
 /// For one call: whoever waits for it looks in between whether it is still wanted.
-const CALL: Duration = Duration::from_secs(5);
+pub const CALL_PATIENCE: Duration = Duration::from_secs(5);
 /// So long a broker keeps a transaction open of which it hears nothing. With less than a minute, a restart of a broker alone ends transactions.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -95,9 +95,10 @@ impl Producer {
         Self::of(kafka, outbox, &config, reports)
     }
 
-    /// Becomes the only producer with its transactional id: the transaction of an earlier one is ended, and that one is fenced.
-    pub fn init_transactions(&self) -> Result<(), TransactionError> {
-        Ok(self.inner.producer().init_transactions(CALL)?)
+    /// Becomes the only producer with its transactional id: the transaction of an earlier one is ended, and that one is fenced. Where it could not be done
+    /// at once, it goes on by itself: the next call waits for that.
+    pub fn init_transactions(&self, wait: Duration) -> Result<(), TransactionError> {
+        Ok(self.inner.producer().init_transactions(wait)?)
     }
 
     /// Begins a transaction.
@@ -144,18 +145,18 @@ impl Producer {
     /// Commits. All reports must have come.
     pub fn commit(&self) -> Result<(), TransactionError> {
         self.await_empty_queue();
-        Ok(self.inner.producer().commit_transaction(CALL)?)
+        Ok(self.inner.producer().commit_transaction(CALL_PATIENCE)?)
     }
 
     /// Aborts; what was not delivered comes back as purged.
     pub fn abort(&self) -> Result<(), TransactionError> {
-        Ok(self.inner.producer().abort_transaction(CALL)?)
+        Ok(self.inner.producer().abort_transaction(CALL_PATIENCE)?)
     }
 
     /// The library's flush sleeps for 100 ms where it finds a report that is taken but not yet let go of, which is a matter of microseconds.
     fn await_empty_queue(&self) {
         let begun = Instant::now();
-        while self.inner.producer().in_flight_count() > 0 && begun.elapsed() < CALL {
+        while self.inner.producer().in_flight_count() > 0 && begun.elapsed() < CALL_PATIENCE {
             std::thread::sleep(Duration::from_micros(20));
         }
     }
@@ -188,7 +189,7 @@ mod tests {
             Producer::transactional(&kafka, outbox, (10, 1_000), batching, Arc::default(), "x");
         let producer = producer.expect("a producer");
         loop {
-            match producer.init_transactions() {
+            match producer.init_transactions(CALL_PATIENCE) {
                 Ok(()) => panic!("it must be refused"),
                 Err(error) if error.trouble == Trouble::Again => {}
                 Err(error) => return error,

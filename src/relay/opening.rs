@@ -18,12 +18,15 @@ use super::term::Sessions;
 use super::voice::Voice;
 use crate::event::Named;
 use crate::kafka::{
-    Producer, Receipt, Receipts, ReceiptsError, Reports, TransactionError, Trouble,
+    CALL_PATIENCE, Producer, Receipt, Receipts, ReceiptsError, Reports, TransactionError, Trouble,
 };
 use crate::postgres::{Mark, Table};
 
 /// Between two tries of what did not work.
 const PAUSE: Duration = Duration::from_millis(200);
+/// A healthy broker has answered by then. If it ends the transaction of a predecessor, it says "not yet", and librdkafka asks again after half a second;
+/// another producer asks when the transaction is over.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// A producer that nobody has used yet, and the receipts.
 pub(crate) struct Opening<'a> {
@@ -32,6 +35,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) reports: Arc<Reports>,
     pub(crate) receipts: Arc<Receipts>,
     pub(crate) transactional_id: String,
+    /// There is another producer, for the case that this one cannot begin at once.
+    pub(crate) has_spare: bool,
     pub(crate) stop: CancellationToken,
 }
 
@@ -51,6 +56,8 @@ pub(crate) enum Closed {
     Producer(String),
     /// Another producer has shut this one out.
     Fenced(String),
+    /// It cannot begin at once: the spare one may.
+    Slow,
     /// Nothing that a new producer would cure.
     Relay(RelayError),
 }
@@ -123,7 +130,15 @@ impl Opening<'_> {
         let receipts = Arc::clone(&self.receipts);
         let prepared = spawn_blocking(move || Handle::current().block_on(receipts.prepare()));
         prepared.await.map_err(defect)??;
-        self.call(Producer::init_transactions).await
+        let wait = if self.has_spare {
+            GLANCE
+        } else {
+            CALL_PATIENCE
+        };
+        match self.call(move |it| it.init_transactions(wait)).await {
+            Err(Hitch::Later(_)) if self.has_spare => Err(Hitch::Closed(Closed::Slow)),
+            done => done,
+        }
     }
 
     /// Commits a barrier and reads the last receipt before it.
@@ -170,7 +185,10 @@ impl Opening<'_> {
     }
 
     /// Runs a call of the producer, which blocks.
-    async fn call(&self, call: fn(&Producer) -> Result<(), TransactionError>) -> Result<(), Hitch> {
+    async fn call(
+        &self,
+        call: impl FnOnce(&Producer) -> Result<(), TransactionError> + Send + 'static,
+    ) -> Result<(), Hitch> {
         let producer = Arc::clone(&self.producer);
         let done = spawn_blocking(move || call(&producer)).await;
         done.map_err(defect)?.map_err(|error| self.judge(error))

@@ -19,7 +19,7 @@ use super::term::Sessions;
 use super::vitals::{Ailment, Role};
 use super::voice::Voice;
 use crate::config::check_topic;
-use crate::kafka::Silence;
+use crate::kafka::{ConfigError, Silence};
 use crate::postgres::{Bell, Candidate, Error, Key, Reader, Server, Session, Table, Trigger};
 
 /// How long a broker may take to answer before it counts as away.
@@ -81,6 +81,7 @@ impl OutboxRelay {
         table: &Table,
     ) -> Result<Lead, RelayError> {
         self.begin(Role::Standby, "standby: another relay leads", table);
+        self.build_spare(table)?;
         let (timeout, counters) = (self.settings.leader_timeout, &self.counters);
         let lead = {
             let mut standing = pin!(stand_by(candidate, table, &self.spread, timeout, counters));
@@ -94,15 +95,34 @@ impl OutboxRelay {
         Ok(lead)
     }
 
+    /// Builds a second producer for transactions: the first may have to wait for the end of the leader's.
+    fn build_spare(&mut self, table: &Table) -> Result<(), ConfigError> {
+        let receipts = self.fresh.first().and_then(|fresh| fresh.receipts.clone());
+        if receipts.is_some() {
+            let spare = self.build(table, self.batching(), receipts)?;
+            self.fresh.push(spare);
+        }
+        Ok(())
+    }
+
     /// Has each client ask what it will ask when this relay leads. What fails now will say so then.
     async fn meet_kafka(&self, table: &Table) {
         self.ask_limit(table).await;
-        let receipts = self.fresh.as_ref().and_then(|fresh| fresh.receipts.clone());
-        if let Some(receipts) = receipts {
-            spawn_blocking(move || Handle::current().block_on(receipts.prepare()).ok())
-                .await
-                .ok();
-        }
+        let receipts = self.fresh.first().and_then(|fresh| fresh.receipts.clone());
+        let Some(receipts) = receipts else { return };
+        let producers: Vec<_> = self
+            .fresh
+            .iter()
+            .map(|it| Arc::clone(&it.producer))
+            .collect();
+        spawn_blocking(move || {
+            Handle::current().block_on(receipts.meet()).ok();
+            for producer in producers {
+                producer.is_connected(KAFKA_PATIENCE);
+            }
+        })
+        .await
+        .ok();
     }
 
     async fn ask_limit(&self, table: &Table) {
@@ -167,7 +187,7 @@ impl OutboxRelay {
     async fn await_kafka(&mut self, table: &Table) -> Result<(), RelayError> {
         let mut backoff = Backoff::default();
         // One producer for all tries: it reconnects by itself.
-        let mut fresh = self.build(table, self.batching())?;
+        let mut fresh = self.build(table, self.batching(), None)?;
         loop {
             let asked = spawn_blocking(move || {
                 let connected = fresh.producer.is_connected(KAFKA_PATIENCE);
@@ -177,7 +197,7 @@ impl OutboxRelay {
             let silence = match asked.await {
                 Ok((fresh, None)) => {
                     self.counters.kafka.is_there();
-                    let_go(self.fresh.replace(fresh));
+                    let_go(std::mem::replace(&mut self.fresh, vec![fresh]));
                     return Ok(());
                 }
                 Ok((again, Some(silence))) => {

@@ -45,8 +45,8 @@ pub(crate) struct OutboxRelay {
     pub(super) fences: Vec<Instant>,
     /// No new producer before this moment, since the last one failed.
     pub(super) rest_until: Option<Instant>,
-    /// The producer that the next term begins with, where it is there already.
-    pub(super) fresh: Option<Fresh>,
+    /// The producer that the next term begins with, and perhaps another, where they are there already.
+    pub(super) fresh: Vec<Fresh>,
 }
 
 impl OutboxRelay {
@@ -81,7 +81,7 @@ impl OutboxRelay {
             told: None,
             fences: Vec::new(),
             rest_until: None,
-            fresh: None,
+            fresh: Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::opening::{Closed, Opened, Opening};
 use super::run::OutboxRelay;
@@ -33,7 +33,7 @@ pub(crate) struct Sender {
 
 /// A producer that nobody has used yet. One that has met a broker already makes the first term begin sooner.
 pub(super) struct Fresh {
-    pub(super) producer: Producer,
+    pub(super) producer: Arc<Producer>,
     pub(super) reports: Arc<Reports>,
     batching: Batching,
     /// Where each event is sent once.
@@ -54,7 +54,13 @@ impl OutboxRelay {
             match self.open(fresh, table, sessions, &mut voice).await {
                 Err(Closed::Producer(reason)) => self.renew(&reason),
                 Err(Closed::Fenced(reason)) => self.fenced(table, &reason),
-                other => return other,
+                Err(Closed::Slow) => {
+                    debug!("this producer cannot begin at once: the next one tries")
+                }
+                other => {
+                    let_go(std::mem::take(&mut self.fresh));
+                    return other;
+                }
             }
         }
     }
@@ -70,21 +76,25 @@ impl OutboxRelay {
         }
     }
 
-    /// The one that is there, if it makes the batches that are wanted now; else another.
+    /// One that is there, if it makes the batches that are wanted now; else another.
     fn take_fresh(&mut self, table: &Table) -> Result<Fresh, ConfigError> {
         let batching = self.batching();
-        match self.fresh.take() {
-            Some(fresh) if fresh.batching == batching => Ok(fresh),
-            Some(other) => {
-                let_go(other);
-                self.build(table, batching)
+        while let Some(fresh) = self.fresh.pop() {
+            if fresh.batching == batching {
+                return Ok(fresh);
             }
-            None => self.build(table, batching),
+            let_go(fresh);
         }
+        self.build(table, batching, None)
     }
 
-    /// Builds a producer; nothing is contacted yet.
-    pub(super) fn build(&self, table: &Table, batching: Batching) -> Result<Fresh, ConfigError> {
+    /// Builds a producer; nothing is contacted yet. Where each event is sent once, the receipts may be those of another.
+    pub(super) fn build(
+        &self,
+        table: &Table,
+        batching: Batching,
+        receipts: Option<Arc<Receipts>>,
+    ) -> Result<Fresh, ConfigError> {
         let kafka = &self.settings.kafka;
         let bounds = (self.outbox.in_flight_rows, self.outbox.in_flight_bytes);
         let reports = Arc::new(Reports::new(Arc::clone(&self.counters.kafka)));
@@ -99,12 +109,15 @@ impl OutboxRelay {
                 let producer =
                     Producer::transactional(kafka, table.id, bounds, batching, theirs, &id)?;
                 let topic = transactions.receipts.topic(&table.name, "");
-                let receipts = Receipts::of(kafka, &topic, table.id)?;
-                (producer, Some(Arc::new(receipts)))
+                let receipts = match receipts {
+                    Some(receipts) => receipts,
+                    None => Arc::new(Receipts::of(kafka, &topic, table.id)?),
+                };
+                (producer, Some(receipts))
             }
         };
         Ok(Fresh {
-            producer,
+            producer: Arc::new(producer),
             reports,
             batching,
             receipts,
@@ -137,7 +150,7 @@ impl OutboxRelay {
         // From now on it is told when no broker is there.
         producer.assume_connected();
         let mut sender = Sender {
-            producer: Arc::new(producer),
+            producer,
             reports,
             alone: batching == Batching::Alone,
             once: None,
@@ -151,6 +164,7 @@ impl OutboxRelay {
                 reports: Arc::clone(&sender.reports),
                 receipts: Arc::clone(&receipts),
                 transactional_id: transactional_id(transactions, table),
+                has_spare: !self.fresh.is_empty(),
                 stop: self.stop.clone(),
             };
             let opened = Box::pin(opening.open(sessions, voice)).await;
@@ -207,4 +221,29 @@ pub(super) fn let_go<T: Send + 'static>(producer: T) {
 fn transactional_id(transactions: &Transactions, table: &Table) -> String {
     let id = transactions.id.clone();
     id.unwrap_or_else(|| format!("doorbell.{}", table.id.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Its end takes until somebody says a word, and says whether it came.
+    struct Slow(Receiver<()>, Sender<bool>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let came = self.0.recv_timeout(Duration::from_secs(10)).is_ok();
+            self.1.send(came).expect("somebody listens");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_the_end_of_a_producer() {
+        let ((say, word), (ended, end)) = (channel(), channel());
+        let_go(Slow(word, ended));
+        say.send(()).expect("it is still there");
+        assert!(end.recv().expect("it ends"), "it ended before its time");
+    }
 }

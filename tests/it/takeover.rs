@@ -1,6 +1,8 @@
 //! Leaders that are killed, frozen, or lead too many: who takes over, and what the former leader does.
 
-use crate::support::{Consumer, Load, Relay, Services, World, create_topic, eventually};
+use crate::support::{
+    Consumer, Load, Relay, Services, World, create_topic, eventually, leave_transaction_open,
+};
 
 /// Standbys take a leader for frozen after this; one that lives speaks twice as often.
 const TIMEOUT: &[&str] = &["--leader-timeout", "4s"];
@@ -108,6 +110,34 @@ fn a_leader_that_is_frozen_asleep_is_replaced_and_one_that_lives_is_not() {
     assert_eq!(first.count_log("leading"), 1);
     world.await_empty();
     assert_eq!(consumer.drain().len(), 2);
+}
+
+#[test]
+fn a_transaction_that_a_leader_left_open_does_not_hold_its_successor_up() {
+    let mut world = World::new("left_open");
+    create_topic(&world, &world.topic, 1, &[]);
+    let receipts = world.topic.replace("outbox", "receipts");
+    world.will_delete(&receipts);
+    let mode = ["--delivery", "exactly-once", "--receipts", &receipts];
+    let flags = [&mode[..], &["--transactional-id", &world.topic]].concat();
+    let leader = Relay::leading(&world, &flags);
+    let standby = Relay::spawn(&world, &flags);
+    standby.await_log("standby");
+    // As a leader that is killed in the middle of a transaction.
+    leader.freeze();
+    let open = leave_transaction_open(&world, &world.topic, &world.topic);
+    leader.kill();
+    standby.await_log("this producer cannot begin at once: the next one tries");
+    standby.await_log("leading");
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('x', 'after it')");
+    world.await_empty();
+    let mut consumer = Consumer::committed(&world, &world.topic);
+    let arrived = consumer.drain();
+    assert_eq!(arrived.len(), 1);
+    assert_eq!(arrived[0].text(), "after it");
+    assert_eq!(standby.count_log("has shut this one out"), 0);
+    assert!(standby.stop().success());
+    drop(open);
 }
 
 /// A file of six outboxes, and how many of them a relay leads.

@@ -223,6 +223,27 @@ pub(crate) fn steal_transactional_id(world: &World, id: &str) {
     });
 }
 
+/// Begins as a producer with this transactional id does, and leaves a transaction with a record open.
+pub(crate) fn leave_transaction_open(world: &World, topic: &str, id: &str) -> impl Sized + use<> {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &world.services.kafka_brokers)
+        .set("transactional.id", id)
+        .create()
+        .expect("a producer");
+    eventually("the transactional id is taken", || {
+        producer.init_transactions(PATIENCE).ok()
+    });
+    producer.begin_transaction().expect("a transaction");
+    let record = BaseRecord::<[u8], [u8]>::to(topic).payload(b"open");
+    let taken = producer.send(record).map_err(|(error, _)| error);
+    taken.expect("room in the queue");
+    eventually("the broker has it", || {
+        producer.poll(Duration::ZERO);
+        (producer.in_flight_count() == 0).then_some(())
+    });
+    producer
+}
+
 /// Creates a topic with settings, to be deleted with the world.
 pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     // As many copies as the brokers make by default: one on a single node, three on three.

@@ -20,7 +20,8 @@ pub(crate) use checkup::Checkup;
 pub(crate) use collector::{Collector, Span};
 pub(crate) use http::{Answer, ask, ask_at, get, post};
 pub(crate) use kafka::{
-    Consumer, Received, create_topic, delete_topic, produce, steal_transactional_id,
+    Consumer, Received, create_topic, delete_topic, leave_transaction_open, produce,
+    steal_transactional_id,
 };
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;
