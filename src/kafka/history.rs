@@ -300,6 +300,8 @@ pub(super) fn consumer(kafka: &Kafka, isolation: &str) -> Result<Reader, ConfigE
         .set("enable.partition.eof", "true")
         // Records that expire under the reader are to be an error, and no leap to the end.
         .set("auto.offset.reset", "error")
+        // A broker answers a connection in order: whatever is asked behind a fetch that waits for records waits as long.
+        .set("fetch.wait.max.ms", "10")
         .set("allow.auto.create.topics", "false");
     open(&config, kafka)
 }

@@ -238,6 +238,10 @@ impl Receipts {
             let from = high.saturating_sub(step).max(low);
             let found = self.read(from, token, wanted)?;
             if found.is_some() || from <= low {
+                // Nothing more is fetched.
+                self.consumer
+                    .unassign()
+                    .map_err(|error| self.away(&error))?;
                 return Ok(found);
             }
             step = step.saturating_mul(WIDER);
