@@ -202,6 +202,14 @@ pub struct Transactions {
     pub receipts: Route,
 }
 
+impl Transactions {
+    /// The user's own id, or one that no other outbox has, by the identity of this one.
+    pub fn id_of(&self, outbox: impl std::fmt::Display) -> String {
+        let id = self.id.clone();
+        id.unwrap_or_else(|| format!("doorbell.{outbox}"))
+    }
+}
+
 impl Default for Transactions {
     /// `doorbell.receipts.{table}`, so that no outbox waits for the transactions of another.
     fn default() -> Self {

@@ -290,6 +290,8 @@ pub(super) fn passes(code: Code) -> bool {
             | Code::NotLeaderForPartition
             | Code::LeaderNotAvailable
             | Code::OffsetNotAvailable
+            // We are in no group: the library looks for its coordinator all the same.
+            | Code::GroupAuthorizationFailed
     )
 }
 

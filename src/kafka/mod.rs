@@ -16,6 +16,7 @@
 //! | `receipt` | what a transaction says about its rows, as bytes (pure) |
 //! | `receipts` | where receipts are kept and read |
 //! | `history` | what is in a topic, from one offset to another, for `doorbell verify` |
+//! | `grants` | what `doorbell check` asks for the mode exactly-once: rights, without using them |
 //! | `survey`, `probe`, `ear` | what `doorbell check` asks, whether the relay could write, and what the library says |
 //! | `scratch`, `consumer` | what the benchmark does: its own topics, and when records arrive |
 
@@ -24,6 +25,7 @@ mod condition;
 mod consumer;
 mod ear;
 mod failure;
+mod grants;
 mod history;
 mod polled;
 mod probe;
@@ -44,6 +46,7 @@ pub use rdkafka::error::RDKafkaErrorCode as Code;
 pub use condition::{Condition, Traffic};
 pub use consumer::{Arrival, Arrivals};
 pub use failure::{Refusal, Verdict, decide, told};
+pub use grants::{Grant, may_create, may_read, may_transact};
 pub use history::{History, HistoryError, Range, Record};
 pub use probe::Writing;
 pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError, check};

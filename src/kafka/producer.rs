@@ -262,3 +262,30 @@ pub(super) fn explain(kafka: &Kafka, error: &KafkaError) -> String {
         .fold(text, |text, value| text.replace(value, "…"));
     format!("Kafka property {key} cannot be used: {text}; correct it under [kafka.properties]")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_producer_says_at_once_of_a_record() {
+        use RDKafkaErrorCode as Code;
+        let said = |code| send_error("orders", &KafkaError::MessageProduction(code));
+        assert!(matches!(said(Code::QueueFull), SendError::QueueFull));
+        // That it is forbidden is known from an earlier answer: the same refusal as in a report.
+        for code in [
+            Code::TopicAuthorizationFailed,
+            Code::UnknownTopic,
+            Code::InvalidTopic,
+        ] {
+            let SendError::Row(refusal) = said(code) else {
+                panic!("{code:?} is the row's fault");
+            };
+            assert_eq!(refusal.code, format!("{code:?}"));
+            assert!(refusal.reason.starts_with("topic orders: "), "{refusal:?}");
+        }
+        for code in [Code::Fatal, Code::Fenced, Code::State] {
+            assert!(matches!(said(code), SendError::Producer(_)), "{code:?}");
+        }
+    }
+}

@@ -51,6 +51,18 @@ pub enum ReceiptsError {
         /// What to do.
         remedy: String,
     },
+    /// A right is missing.
+    #[error(
+        "Kafka does not let this user do what receipts need on topic {topic}; grant {right}: kafka-acls.sh --bootstrap-server {brokers} --add --allow-principal User:... --operation {right} --topic {topic}"
+    )]
+    Forbidden {
+        /// Who was asked.
+        brokers: String,
+        /// The topic.
+        topic: String,
+        /// The right, by Kafka's name.
+        right: &'static str,
+    },
     /// What is read is no longer wanted.
     #[error("reading the receipts was given up")]
     GivenUp,
@@ -87,6 +99,11 @@ impl Receipts {
     /// The topic.
     pub fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// Who is asked.
+    pub fn brokers(&self) -> &str {
+        &self.kafka.brokers
     }
 
     /// Sends a receipt, in the transaction that is open.
@@ -170,20 +187,17 @@ impl Receipts {
             .await
             .map_err(|error| self.away(&error))?;
         let policy = match answer.into_iter().next() {
-            Some(Ok(resource)) => resource
-                .get("cleanup.policy")
-                .and_then(|entry| entry.value.clone())
-                .unwrap_or_default(),
-            Some(Err(
-                code @ (Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed),
-            )) => {
-                return Err(self.wrong(
-                    &format!("its cleanup.policy cannot be checked: {code}"),
-                    &format!("grant the user DescribeConfigs on topic {}", self.topic),
-                ));
+            Some(Ok(resource)) => {
+                let entry = resource.get("cleanup.policy");
+                entry.and_then(|entry| entry.value.clone())
             }
+            Some(Err(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => None,
             Some(Err(code)) => return Err(self.away(&code)),
             None => return Err(self.away(&"no answer about its configuration")),
+        };
+        // The library has an answer without entries where the broker refuses one.
+        let Some(policy) = policy else {
+            return Err(self.forbidden(&self.topic, "DescribeConfigs"));
         };
         if policy != "compact" {
             let problem =
@@ -213,6 +227,7 @@ impl Receipts {
         match found.error().map(Code::from) {
             None => Ok(Some(found.partitions().iter().map(|p| p.id()).collect())),
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
+            Some(Code::TopicAuthorizationFailed) => Err(self.forbidden(topic, "Describe")),
             Some(code) => Err(self.away(&code)),
         }
     }
@@ -269,6 +284,9 @@ impl Receipts {
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) => match error.rdkafka_error_code() {
                     Some(code) if passes(code) => {}
+                    Some(Code::TopicAuthorizationFailed) => {
+                        return Err(self.forbidden(&self.topic, "Read"));
+                    }
                     _ => return Err(self.away(&error)),
                 },
                 Some(Ok(message)) => {
@@ -364,6 +382,19 @@ impl Receipts {
         ReceiptsError::Away {
             topic: self.topic.clone(),
             reason: reason.to_string(),
+        }
+    }
+
+    /// The broker's word on a receipt or a barrier, where it is that we may not write them.
+    pub fn refused(&self, code: Option<Code>) -> Option<ReceiptsError> {
+        (code == Some(Code::TopicAuthorizationFailed)).then(|| self.forbidden(&self.topic, "Write"))
+    }
+
+    fn forbidden(&self, topic: &str, right: &'static str) -> ReceiptsError {
+        ReceiptsError::Forbidden {
+            brokers: self.kafka.brokers.clone(),
+            topic: topic.to_owned(),
+            right,
         }
     }
 

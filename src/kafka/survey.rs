@@ -95,12 +95,20 @@ pub struct TopicSettings {
     pub max_message_bytes: Option<usize>,
     /// `min.insync.replicas`.
     pub min_insync: Option<usize>,
-    /// Whether `cleanup.policy` has `compact`.
-    pub compacted: bool,
+    /// `cleanup.policy`.
+    pub cleanup: Option<String>,
     /// Whether `message.timestamp.type` is the broker's own time.
     pub broker_time: bool,
     /// `message.timestamp.before.max.ms`: how old a record may be.
     pub oldest: Option<Duration>,
+}
+
+impl TopicSettings {
+    /// Whether only the last record of a key is kept.
+    pub fn is_compacted(&self) -> bool {
+        let policy = self.cleanup.as_deref();
+        policy.is_some_and(|text| text.contains("compact"))
+    }
 }
 
 /// Asks about the cluster and these topics.
@@ -242,7 +250,7 @@ async fn settings(admin: &Admin, topic: &str) -> TopicSettings {
     TopicSettings {
         max_message_bytes: get("max.message.bytes").and_then(|text| text.parse().ok()),
         min_insync: get("min.insync.replicas").and_then(|text| text.parse().ok()),
-        compacted: get("cleanup.policy").is_some_and(|text| text.contains("compact")),
+        cleanup: get("cleanup.policy"),
         broker_time: get("message.timestamp.type").is_some_and(|text| text == "LogAppendTime"),
         oldest: get("message.timestamp.before.max.ms").and_then(millis),
     }

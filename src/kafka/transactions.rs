@@ -16,6 +16,9 @@ pub const CALL_PATIENCE: Duration = Duration::from_secs(5);
 /// So long a broker keeps a transaction open of which it hears nothing. With less than a minute, a restart of a broker alone ends transactions.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The last abort of a term may take so long: a stop waits for it.
+const AT_LAST: Duration = Duration::from_secs(3);
+
 /// What a failure of a transaction's step means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
@@ -151,6 +154,11 @@ impl Producer {
     /// Aborts; what was not delivered comes back as purged.
     pub fn abort(&self) -> Result<(), TransactionError> {
         Ok(self.inner.producer().abort_transaction(CALL_PATIENCE)?)
+    }
+
+    /// Aborts where nobody waits any more for what was sent. If no broker answers soon, the next producer with the same id ends the transaction, or its time.
+    pub fn abort_at_last(&self) -> Result<(), TransactionError> {
+        Ok(self.inner.producer().abort_transaction(AT_LAST)?)
     }
 
     /// The library's flush sleeps for 100 ms where it finds a report that is taken but not yet let go of, which is a matter of microseconds.

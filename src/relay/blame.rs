@@ -22,14 +22,15 @@ pub(crate) enum Blame {
     Nobody,
 }
 
-/// Judges a transaction of the rows from `first` on, by the reports that failed and by what the producer said of the transaction as a whole.
+/// Judges a transaction of these rows, by the reports that failed and by what the producer said of the transaction as a whole. That word may be about the
+/// receipt as well: so it convicts a row only if it was `suspected` before, since between two tries a barrier is written to the topic of the receipts.
 pub(crate) fn blame(
-    first: Ticket,
-    rows: usize,
+    rows: &[Ticket],
     failed: &[(Ticket, Code)],
     whole: Option<Code>,
+    suspected: bool,
 ) -> Blame {
-    let alone = rows == 1;
+    let alone = rows.len() == 1;
     let (mut convicts, mut suspects) = (Vec::new(), Vec::new());
     for (ticket, code) in failed.iter().filter(|(ticket, _)| *ticket != NO_ROW) {
         match decide(*code) {
@@ -42,13 +43,21 @@ pub(crate) fn blame(
     if !convicts.is_empty() || !suspects.is_empty() {
         return Blame::Rows { convicts, suspects };
     }
-    match whole.map(|code| (code, decide(code))) {
-        Some((code, Verdict::Row | Verdict::Suspect)) if alone => Blame::Rows {
-            convicts: vec![(first, code)],
+    let Some(code) = whole.filter(|code| matches!(decide(*code), Verdict::Row | Verdict::Suspect))
+    else {
+        return Blame::Nobody;
+    };
+    match rows {
+        [] => Blame::Nobody,
+        [row] if suspected => Blame::Rows {
+            convicts: vec![(*row, code)],
             suspects,
         },
-        Some((_, Verdict::Row | Verdict::Suspect)) if rows > 1 => Blame::Somebody,
-        _ => Blame::Nobody,
+        [row] => Blame::Rows {
+            convicts,
+            suspects: vec![(*row, code)],
+        },
+        _ => Blame::Somebody,
     }
 }
 
@@ -92,11 +101,12 @@ mod tests {
                 Some(FORBIDDEN),
                 Blame::Somebody,
             ),
+            // Alone it is to be tried once more: the receipt's topic may be the one that is forbidden.
             (
                 1,
                 vec![(7, PURGED)],
                 Some(FORBIDDEN),
-                rows(&[(7, FORBIDDEN)], &[]),
+                rows(&[], &[(7, FORBIDDEN)]),
             ),
             // The brokers, the producer, the receipt itself: no row.
             (3, vec![(7, Code::NotEnoughReplicas)], None, Blame::Nobody),
@@ -110,11 +120,16 @@ mod tests {
             (1, vec![], Some(Code::Fenced), Blame::Nobody),
             (0, vec![], Some(LARGE), Blame::Nobody),
         ] {
+            let tickets: Vec<Ticket> = (7..7 + count).collect();
             assert_eq!(
-                blame(7, count, &failed, whole),
+                blame(&tickets, &failed, whole, false),
                 expected,
                 "{failed:?} {whole:?}"
             );
         }
+        assert_eq!(
+            blame(&[9], &[(9, PURGED)], Some(FORBIDDEN), true),
+            rows(&[(9, FORBIDDEN)], &[])
+        );
     }
 }

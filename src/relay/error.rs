@@ -98,7 +98,9 @@ impl RelayError {
             Self::Postgres(error) => error.is_permanent(),
             Self::Topic(error) => matches!(
                 error,
-                ReceiptsError::Config(_) | ReceiptsError::Wrong { .. }
+                ReceiptsError::Config(_)
+                    | ReceiptsError::Wrong { .. }
+                    | ReceiptsError::Forbidden { .. }
             ),
             Self::Config(_)
             | Self::KafkaRefused(_)

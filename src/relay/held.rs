@@ -293,7 +293,8 @@ impl Held {
         holds.filter_map(|hold| hold.lowest).min()
     }
 
-    /// Nothing is on its way any more, and the table is read from its beginning.
+    /// Nothing is on its way any more, and the table is read from its beginning. What was refused keeps its time: where each event is sent once, it is a
+    /// refusal that ends a term, and would end the next one before anything else has gone.
     pub(crate) fn start_over(&mut self, now: Instant) {
         self.over.clear();
         self.due.clear();
@@ -302,8 +303,12 @@ impl Held {
             hold.lowest = None;
             let stays = hold.refused && hold.state != State::Over;
             if stays {
-                hold.state = State::Refused(now);
-                due.insert((now, *lane));
+                let at = match hold.state {
+                    State::Refused(at) => at,
+                    State::OnItsWay | State::Over => now,
+                };
+                hold.state = State::Refused(at);
+                due.insert((at, *lane));
             }
             stays
         });

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -37,6 +37,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) transactional_id: String,
     /// There is another producer, for the case that this one cannot begin at once.
     pub(crate) has_spare: bool,
+    /// Until then it must have worked: somebody waits for the start.
+    pub(crate) start_by: Option<Instant>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -104,6 +106,13 @@ impl Opening<'_> {
             let event = match done {
                 Ok(()) => Event::Done,
                 Err(Hitch::Closed(closed)) => return Err(closed),
+                Err(Hitch::Later(reason))
+                    if self.start_by.is_some_and(|by| Instant::now() >= by) =>
+                {
+                    let brokers = self.receipts.brokers();
+                    let words = format!("{brokers} lets no transaction begin ({reason})");
+                    return Err(RelayError::KafkaAway(words).into());
+                }
                 Err(Hitch::Later(reason)) => {
                     if !told {
                         warn!(
@@ -127,9 +136,6 @@ impl Opening<'_> {
     }
 
     async fn fence(&self) -> Result<(), Hitch> {
-        let receipts = Arc::clone(&self.receipts);
-        let prepared = spawn_blocking(move || Handle::current().block_on(receipts.prepare()));
-        prepared.await.map_err(defect)??;
         let wait = if self.has_spare {
             GLANCE
         } else {
@@ -141,8 +147,11 @@ impl Opening<'_> {
         }
     }
 
-    /// Commits a barrier and reads the last receipt before it.
+    /// Makes the topic of the receipts if it is not there, commits a barrier and reads the last receipt before it.
     async fn read(&self) -> Result<Option<Receipt>, Hitch> {
+        let receipts = Arc::clone(&self.receipts);
+        let prepared = spawn_blocking(move || Handle::current().block_on(receipts.prepare()));
+        prepared.await.map_err(defect)??;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let token = format!(
             "{} {}",
@@ -162,6 +171,11 @@ impl Opening<'_> {
         loop {
             let came = self.reports.take();
             if let Some((_, code)) = came.failed.first() {
+                // Where the partition could not be added, the record comes back without a reason, and the producer has it.
+                self.call(Producer::is_healthy).await?;
+                if let Some(error) = self.receipts.refused(Some(*code)) {
+                    return Err(error.into());
+                }
                 return Err(Hitch::Closed(Closed::Producer(format!(
                     "a record in topic {} was refused: {code}",
                     self.receipts.topic()
@@ -195,6 +209,10 @@ impl Opening<'_> {
     }
 
     fn judge(&self, error: TransactionError) -> Hitch {
+        // Nothing but barriers is sent from here.
+        if let Some(refused) = self.receipts.refused(error.code) {
+            return refused.into();
+        }
         let id = self.transactional_id.clone();
         match error.trouble {
             Trouble::Again => Hitch::Later(error.reason),
@@ -244,9 +262,9 @@ impl From<ReceiptsError> for Hitch {
         match error {
             ReceiptsError::Away { .. } => Self::Later(error.to_string()),
             ReceiptsError::GivenUp => Self::Closed(Closed::Stopped),
-            ReceiptsError::Config(_) | ReceiptsError::Wrong { .. } => {
-                Self::Closed(Closed::Relay(error.into()))
-            }
+            ReceiptsError::Config(_)
+            | ReceiptsError::Wrong { .. }
+            | ReceiptsError::Forbidden { .. } => Self::Closed(Closed::Relay(error.into())),
         }
     }
 }

@@ -210,8 +210,7 @@ impl OutboxRelay {
                 Silence::Away(words) => RelayError::KafkaAway(words),
                 Silence::Refused(words) => RelayError::KafkaRefused(words),
             };
-            let is_over = self.start_by.is_some_and(|by| Instant::now() >= by);
-            if !self.started && (error.is_permanent() || is_over) {
+            if !self.started && (error.is_permanent() || self.start_is_over()) {
                 return Err(error);
             }
             self.tell(&error);

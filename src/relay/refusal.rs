@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
 use super::held::{self, Refused};
 use super::shared::{Counters, Ending, Memory, Shared};
@@ -75,6 +75,39 @@ impl Refusals {
         };
         shared.room.notify_waiters();
         goes_on
+    }
+
+    /// Whether it is a row that was tried again: its refusal is no news.
+    pub(crate) fn was_refused(&self, shared: &Shared, ticket: Ticket) -> bool {
+        let row = shared.window().sent(ticket);
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        row.is_some_and(|(row, _)| memory.held.was_refused(row))
+    }
+
+    /// Keys that waited for one of these rows may go on.
+    pub(crate) fn release<'a>(
+        &self,
+        shared: &Shared,
+        delivered: impl IntoIterator<Item = &'a Sent>,
+    ) {
+        if !self.policies.hold_keys() {
+            return;
+        }
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.held.is_empty() {
+            return;
+        }
+        for row in delivered {
+            if memory.held.delivered(*row) == Some(true) {
+                info!(
+                    row.id = row.id,
+                    "a row that had been refused was taken: its key goes on"
+                );
+            }
+        }
+        if memory.held.has_over() {
+            shared.held.notify_one();
+        }
     }
 
     fn park(&self, row: Sent, refusal: Refusal) -> bool {

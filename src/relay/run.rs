@@ -116,9 +116,7 @@ impl OutboxRelay {
                 }
                 Err(error) => error,
             };
-            if !self.started
-                && (error.is_permanent() || self.start_by.is_some_and(|by| Instant::now() >= by))
-            {
+            if !self.started && (error.is_permanent() || self.start_is_over()) {
                 return Err(error);
             }
             if begun.elapsed() > Duration::from_secs(10) {
@@ -139,6 +137,11 @@ impl OutboxRelay {
             return Err(RelayError::NotDrained(self.outbox.table.to_string()));
         }
         Ok(())
+    }
+
+    /// Whether it has not begun in the time that it was given.
+    pub(super) fn start_is_over(&self) -> bool {
+        !self.started && self.start_by.is_some_and(|by| Instant::now() >= by)
     }
 
     pub(super) fn tell(&mut self, error: &RelayError) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
+use super::error::RelayError;
 use super::opening::{Closed, Opened, Opening};
 use super::run::OutboxRelay;
 use super::term::Sessions;
@@ -52,6 +53,11 @@ impl OutboxRelay {
             self.rest(&mut voice, &mut sessions.leader).await?;
             let fresh = self.take_fresh(table)?;
             match self.open(fresh, table, sessions, &mut voice).await {
+                Err(Closed::Producer(reason)) if self.start_is_over() => {
+                    let brokers = &self.settings.kafka.brokers;
+                    let words = format!("{brokers} lets no transaction begin ({reason})");
+                    return Err(RelayError::KafkaAway(words).into());
+                }
                 Err(Closed::Producer(reason)) => self.renew(&reason),
                 Err(Closed::Fenced(reason)) => self.fenced(table, &reason),
                 Err(Closed::Slow) => {
@@ -165,6 +171,7 @@ impl OutboxRelay {
                 receipts: Arc::clone(&receipts),
                 transactional_id: transactional_id(transactions, table),
                 has_spare: !self.fresh.is_empty(),
+                start_by: self.start_by.filter(|_| !self.started),
                 stop: self.stop.clone(),
             };
             let opened = Box::pin(opening.open(sessions, voice)).await;
@@ -219,8 +226,7 @@ pub(super) fn let_go<T: Send + 'static>(producer: T) {
 
 /// The user's own, or one that no other outbox has.
 fn transactional_id(transactions: &Transactions, table: &Table) -> String {
-    let id = transactions.id.clone();
-    id.unwrap_or_else(|| format!("doorbell.{}", table.id.0))
+    transactions.id_of(table.id.0)
 }
 
 #[cfg(test)]

@@ -180,7 +180,9 @@ impl Settler {
                 Verdict::Row => {
                     self.refusals.refuse(&self.shared, ticket, told(code));
                 }
-                Verdict::Suspect if self.alone || self.was_refused(ticket) => {
+                Verdict::Suspect
+                    if self.alone || self.refusals.was_refused(&self.shared, ticket) =>
+                {
                     self.refusals.refuse(&self.shared, ticket, told(code));
                 }
                 Verdict::Suspect => self.suspect(ticket, &code.to_string()),
@@ -191,39 +193,11 @@ impl Settler {
         if let Some(reason) = fatal {
             self.shared.end(Ending::Producer(reason));
         }
-        if self.refusals.policies.hold_keys() {
-            self.release(rows.iter().flatten());
-        }
+        self.refusals.release(&self.shared, rows.iter().flatten());
         if self.alone {
             self.acquit(rows.iter().flatten());
         }
         self.shared.room.notify_waiters();
-    }
-
-    /// Whether it is a row that was tried again: its refusal is no news.
-    fn was_refused(&self, ticket: Ticket) -> bool {
-        let row = self.shared.window().sent(ticket);
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        row.is_some_and(|(row, _)| memory.held.was_refused(row))
-    }
-
-    /// Keys that waited for one of these rows may go on.
-    fn release<'a>(&self, delivered: impl Iterator<Item = &'a Sent>) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.held.is_empty() {
-            return;
-        }
-        for row in delivered {
-            if memory.held.delivered(*row) == Some(true) {
-                info!(
-                    row.id = row.id,
-                    "a row that had been refused was taken: its key goes on"
-                );
-            }
-        }
-        if memory.held.has_over() {
-            self.shared.held.notify_one();
-        }
     }
 
     /// The row came back with its batch: everything under way is settled first, then it is sent alone.

@@ -107,6 +107,7 @@ impl Term<'_> {
         let (mut bell, mut key, mut reader, mut leader) = (None, None, None, None);
         let mut deadline: Option<Instant> = None;
         let mut stopping = false;
+        let mut abandoned = 0;
         loop {
             tokio::select! {
                 joined = tasks.join_next() => match joined {
@@ -129,7 +130,8 @@ impl Term<'_> {
                     deadline = Some(Instant::now() + SETTLE_TIMEOUT);
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() && !shared.abandon.is_cancelled() => {
-                    warn!(rows = shared.window().unacknowledged(), "rows in flight were not acknowledged in time: they stay in the table");
+                    abandoned = shared.window().unacknowledged();
+                    warn!(rows = abandoned, "rows in flight were not acknowledged in time: they stay in the table");
                     shared.abandon.cancel();
                 }
             }
@@ -148,7 +150,8 @@ impl Term<'_> {
                 }),
                 _ => None,
             },
-            unsettled: shared.window().len(),
+            // Those of a transaction that was given up are not in the window any more.
+            unsettled: shared.window().len().max(abandoned),
         }
     }
 

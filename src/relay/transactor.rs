@@ -18,7 +18,9 @@ use super::publisher::{Publisher, Topical};
 use super::scan::Fetched;
 use super::shared::{Counters, Ending, Shared};
 use super::window::Ticket;
-use crate::kafka::{Code, Producer, Receipt, Receipts, SendError, TransactionError, Trouble, told};
+use crate::kafka::{
+    Code, Producer, Receipt, Receipts, SendError, TransactionError, Trouble, Verdict, decide, told,
+};
 use crate::postgres::Sent;
 
 /// Most rows of a transaction: a larger one would not be faster.
@@ -95,6 +97,8 @@ struct Open {
     records: usize,
     /// None follows.
     last: bool,
+    /// It is begun, and neither its commit nor its abort was asked for.
+    undecided: bool,
     failed: Vec<(Ticket, Code)>,
     error: Option<TransactionError>,
     /// It was a row's fault, and the term ends for that.
@@ -117,6 +121,7 @@ impl Transactor {
                 receipt: 0,
                 records: 0,
                 last: false,
+                undecided: false,
                 failed: Vec::new(),
                 error: None,
                 blamed: false,
@@ -124,6 +129,9 @@ impl Transactor {
             let done = self.transaction(&mut open).await.is_ok();
             if !done || open.last {
                 let left = if done { open.end } else { open.first };
+                if open.undecided {
+                    self.abort_at_last().await;
+                }
                 self.publisher.give_up_from(left).await;
                 break;
             }
@@ -175,10 +183,11 @@ impl Transactor {
             open.error = Some(error);
             return Ok(Event::Lost);
         }
+        open.undecided = true;
         self.send_rows(open).await;
         let rows = self.shared().window().on_the_wire(open.first, open.end);
-        if rows > 0 {
-            open.records = rows + 1;
+        if !rows.is_empty() {
+            open.records = rows.len() + 1;
             if let Err(error) = self.send_receipt(open) {
                 let code = match &error {
                     // It names too many rows: when those of earlier transactions are deleted, it does not.
@@ -275,6 +284,14 @@ impl Transactor {
                 return Ok(Event::Lost);
             }
             if !open.failed.is_empty() {
+                // Where a partition could not be added, all records come back without a reason, and the producer has it.
+                if open
+                    .failed
+                    .iter()
+                    .all(|(_, code)| decide(*code) == Verdict::Purged)
+                {
+                    open.error = self.blocking(Producer::is_healthy).await?.err();
+                }
                 return Ok(Event::Refused);
             }
             if delivered >= open.records {
@@ -303,6 +320,7 @@ impl Transactor {
     }
 
     async fn commit(&self, open: &mut Open) -> Result<Event, Abandoned> {
+        open.undecided = false;
         match self.blocking(Producer::commit).await? {
             Ok(()) => Ok(Event::Done),
             Err(error) if error.trouble == Trouble::Again => {
@@ -318,6 +336,7 @@ impl Transactor {
 
     /// Aborts, and finds out whose fault it was.
     async fn abort(&mut self, open: &mut Open) -> Result<Event, Abandoned> {
+        open.undecided = false;
         if let Err(error) = self.blocking(Producer::abort).await? {
             debug!(%error, "the transaction was not aborted; the next producer ends it");
             if error.trouble == Trouble::Fenced {
@@ -327,21 +346,29 @@ impl Transactor {
         open.failed.extend(self.shared().reports.take().failed);
         let rows = self.shared().window().on_the_wire(open.first, open.end);
         let whole = open.error.as_ref().and_then(|error| error.code);
-        let blame = blame(open.first, rows, &open.failed, whole);
+        let suspected = rows.iter().any(|ticket| self.is_suspect(*ticket));
+        let blame = blame(&rows, &open.failed, whole, suspected);
         open.blamed = blame != Blame::Nobody;
         match blame {
-            Blame::Rows { convicts, suspects } => {
+            Blame::Rows {
+                mut convicts,
+                suspects,
+            } => {
+                let refusals = &self.publisher.refusals;
+                let (again, suspects): (Vec<_>, Vec<_>) = suspects
+                    .into_iter()
+                    .partition(|(ticket, _)| refusals.was_refused(self.shared(), *ticket));
+                convicts.extend(again);
                 for (ticket, code) in convicts {
-                    let refusals = &self.publisher.refusals;
                     refusals.refuse(self.shared(), ticket, told(code));
                 }
                 self.suspect(&suspects);
                 self.shared().end(Ending::Rebatch);
             }
             Blame::Somebody => {
-                let smaller = (rows / 2).max(1);
+                let smaller = (rows.len() / 2).max(1);
                 info!(
-                    rows,
+                    rows = rows.len(),
                     error = open.error.as_ref().map(ToString::to_string),
                     "a transaction was refused and no row named: its rows are sent again in smaller ones"
                 );
@@ -353,6 +380,23 @@ impl Transactor {
             Blame::Nobody => {}
         }
         Ok(Event::Done)
+    }
+
+    /// The term ends with the transaction open. Whoever reads committed records of its partitions waits until it is ended, for others' records too.
+    async fn abort_at_last(&self) {
+        let producer = Arc::clone(&self.publisher.producer);
+        match spawn_blocking(move || producer.abort_at_last()).await {
+            Ok(Ok(())) => debug!("the open transaction is aborted"),
+            Ok(Err(error)) => debug!(%error, "the open transaction is left to the next producer"),
+            Err(panic) => {
+                debug!(error = %panic, "the open transaction is left to the next producer")
+            }
+        }
+    }
+
+    fn is_suspect(&self, ticket: Ticket) -> bool {
+        let row = self.shared().window().sent(ticket);
+        row.is_some_and(|(row, _)| self.memory().suspects.contains(&row))
     }
 
     fn suspect(&self, suspects: &[(Ticket, Code)]) {
@@ -392,6 +436,7 @@ impl Transactor {
         let mut ids = rows.iter().map(|row| row.id);
         let now = std::time::Instant::now();
         self.counters.passed(Step::Acknowledged, &mut ids, now);
+        self.publisher.refusals.release(self.shared(), &rows);
         let mut memory = self.memory();
         if !memory.suspects.is_empty() {
             for row in &rows {

@@ -254,13 +254,10 @@ impl Window {
         }
     }
 
-    /// How many of the rows from `first` up to `end` are on their way to Kafka.
-    pub(crate) fn on_the_wire(&mut self, first: Ticket, end: Ticket) -> usize {
-        let sent = |ticket: &Ticket| {
-            self.slot(*ticket)
-                .is_some_and(|slot| slot.state == State::Sent)
-        };
-        (first..end).filter(sent).count()
+    /// Those of the rows from `first` up to `end` that are on their way to Kafka.
+    pub(crate) fn on_the_wire(&self, first: Ticket, end: Ticket) -> Vec<Ticket> {
+        let sent = |ticket: &Ticket| self.sent(*ticket).is_some();
+        (first..end).filter(sent).collect()
     }
 
     /// The rows before this ticket that are not known to be deleted: those of the transaction that ends there, and of earlier ones.

@@ -1,6 +1,9 @@
 //! What is said about bad input, and what is never said.
 
-use crate::support::{Consumer, Relay, World, create_topic, get, refused};
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::RDKafkaApiKey;
+
+use crate::support::{Consumer, Relay, World, create_topic, get, last_words, refused};
 
 #[test]
 fn what_is_wrong_with_the_database_is_said_in_one_line() {
@@ -163,4 +166,50 @@ fn a_password_in_the_url_is_in_no_log_no_page_and_no_error() {
     let output = world.doorbell(&["status", "--database-url", &away]);
     refused(&output, 1, &["cannot be reached"]);
     assert!(!String::from_utf8_lossy(&output.stderr).contains(secret));
+}
+
+#[test]
+fn words_that_are_unknown_are_refused_with_those_that_are_known() {
+    let world = World::new("badwords");
+    for (flags, words) in [
+        (["--poison", "forget"], ["--poison", "park, hold-key, stop"]),
+        (
+            ["--delivery", "twice"],
+            ["--delivery", "at-least-once, exactly-once"],
+        ),
+        (
+            ["--transactional-id", "x"],
+            ["--transactional-id", "delivery = \"exactly-once\""],
+        ),
+        (
+            ["--receipts", "x"],
+            ["--receipts", "delivery = \"exactly-once\""],
+        ),
+    ] {
+        refused(&world.doorbell(&[&["run"][..], &flags].concat()), 2, &words);
+    }
+}
+
+#[test]
+fn exactly_once_on_brokers_without_transactions_is_refused_in_one_line() {
+    let mut world = World::new("badbrokers");
+    world.sql("INSERT INTO outbox (type) VALUES ('t')");
+    let brokers = MockCluster::new(1).expect("brokers");
+    brokers
+        .apiversion(RDKafkaApiKey::InitProducerId, None, None)
+        .expect("brokers that are too old");
+    let run = [
+        "run",
+        "--start-timeout",
+        "30s",
+        "--delivery",
+        "exactly-once",
+    ];
+    let address = ["--kafka-brokers", &brokers.bootstrap_servers()];
+    refused(
+        &last_words(world.doorbell(&[&run[..], &address].concat())),
+        1,
+        &["Kafka has no transactions", "upgrade the brokers"],
+    );
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
 }

@@ -114,6 +114,9 @@ fn brokers_that_give_no_identity_or_no_right_are_named() {
     let checkup = Checkup::of(&world, &["--kafka-brokers", &brokers]);
     checkup.finds("error", "kafka-identity", &["dempotent"]);
     checkup.finds("error", "topic-leaderless", &["1 ("]);
+    let flags = ["--kafka-brokers", &brokers, "--delivery", "exactly-once"];
+    let checkup = Checkup::of(&world, &flags);
+    checkup.finds("note", "transactions-untold", &["doorbell."]);
     mock.topic_error(
         &world.topic,
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,

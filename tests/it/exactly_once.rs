@@ -1,40 +1,45 @@
 //! The delivery mode exactly-once: whoever reads committed records sees each event once, whatever dies.
 
+mod combined;
+
 use std::collections::HashMap;
 use std::process::Output;
 
 use rustix::process::Signal;
 
 use crate::support::{
-    Consumer, Instance, Load, Relay, World, create_topic, delete_topic, eventually, refused,
-    steal_transactional_id,
+    Consumer, Instance, Load, Relay, World, create_topic, delete_topic, eventually, last_words,
+    refused, steal_transactional_id,
 };
 
 const ONCE: &[&str] = &["--delivery", "exactly-once"];
 const REFUSED: &str = "Kafka cannot take this row";
+/// Deletes fail from now on, so every row that is sent stays in the table.
+pub(crate) const NO_DELETE: &str = "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$; \
+    CREATE TRIGGER no BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION no()";
 
 /// The topic of the world's receipts: tests share a broker, and their tables have the same name.
-fn receipts(world: &World) -> String {
+pub(crate) fn receipts(world: &World) -> String {
     world.topic.replace("outbox", "receipts")
 }
 
-fn flags<'a>(topic: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn flags<'a>(topic: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [ONCE, &["--receipts", topic], more].concat()
 }
 
 /// A world with its topic.
-fn prepared(test: &str) -> World {
+pub(crate) fn prepared(test: &str) -> World {
     let world = World::new(test);
     create_topic(&world, &world.topic, 3, &[]);
     world.will_delete(&receipts(&world));
     world
 }
 
-fn leading(world: &World, more: &[&str]) -> Relay {
+pub(crate) fn leading(world: &World, more: &[&str]) -> Relay {
     Relay::leading(world, &flags(&receipts(world), more))
 }
 
-fn spawn(world: &World, more: &[&str]) -> Relay {
+pub(crate) fn spawn(world: &World, more: &[&str]) -> Relay {
     Relay::spawn(world, &flags(&receipts(world), more))
 }
 
@@ -49,14 +54,14 @@ fn check(world: &mut World, load: Load) -> usize {
     written.rows()
 }
 
-fn insert(world: &mut World, rows: usize) {
+pub(crate) fn insert(world: &mut World, rows: usize) {
     world.sql(&format!(
         "INSERT INTO outbox (type, key, payload) SELECT 'x', (g % 7)::text, g::text FROM generate_series(1, {rows}) g"
     ));
 }
 
 /// How often each payload is seen by whoever reads committed records.
-fn seen(world: &World) -> HashMap<String, usize> {
+pub(crate) fn seen(world: &World) -> HashMap<String, usize> {
     let mut seen = HashMap::new();
     for record in Consumer::committed(world, &world.topic).drain() {
         *seen.entry(record.text().to_owned()).or_default() += 1;
@@ -108,11 +113,7 @@ fn seed() -> u64 {
 #[test]
 fn a_kill_between_commit_and_delete_is_made_up_for_by_the_receipt() {
     let mut world = prepared("oncegap");
-    // Deletes fail, so every row that is sent stays in the table.
-    world.sql(
-        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$; \
-         CREATE TRIGGER no BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION no()",
-    );
+    world.sql(NO_DELETE);
     let relay = leading(&world, &[]);
     insert(&mut world, 3_000);
     Consumer::committed(&world, &world.topic).await_records(3_000);
@@ -229,10 +230,7 @@ fn a_row_that_kafka_can_never_take_is_found_in_its_transaction_and_parked() {
 fn rows_that_users_hold_locked_stop_no_other_and_are_not_sent_again() {
     let mut world = prepared("oncelocked");
     let relay = leading(&world, &[]);
-    world.sql(
-        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$; \
-         CREATE TRIGGER no BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION no()",
-    );
+    world.sql(NO_DELETE);
     insert(&mut world, 20);
     Consumer::committed(&world, &world.topic).await_records(20);
     let mut user = world.connect();
@@ -261,17 +259,7 @@ fn rows_that_users_hold_locked_stop_no_other_and_are_not_sent_again() {
 fn start(world: &World, receipts: &str) -> Output {
     let route = world.topic.replace("outbox", "{table}");
     let run = ["run", "--topic", &route, "--start-timeout", "20s"];
-    let output = world.doorbell(&[&run[..], &flags(receipts, &[])].concat());
-    // What it logged before is not what it ends with.
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let last: Vec<&str> = stderr
-        .lines()
-        .filter(|line| line.starts_with("doorbell: "))
-        .collect();
-    Output {
-        stderr: last.join("\n").into_bytes(),
-        ..output
-    }
+    last_words(world.doorbell(&[&run[..], &flags(receipts, &[])].concat()))
 }
 
 fn accept(world: &World) {

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod altered;
 mod backlog;
 mod bad_input;
 mod bell;
@@ -13,12 +14,14 @@ mod check_kafka;
 mod check_server;
 mod commands;
 mod crash;
+mod crowd;
 mod dead;
 mod delivery;
 mod drain;
 mod exactly_once;
 mod failover;
 mod fetch;
+mod forbidden;
 mod gaps;
 mod hold;
 mod holders;
@@ -43,6 +46,7 @@ mod surroundings;
 mod takeover;
 mod terminal;
 mod traces;
+mod transactions;
 mod vanished;
 mod verify;
 mod wakeup;

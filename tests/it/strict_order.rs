@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 
-use crate::support::{Consumer, Relay, World, create_topic, eventually};
+use crate::exactly_once::{flags, receipts};
+use crate::support::{Consumer, Received, Relay, World, create_topic, eventually};
 
 const STRICT_ORDER: &str = include_str!("../../sql/strict_order.sql");
 
@@ -82,19 +83,22 @@ fn of_two_transactions_of_a_key_the_one_that_commits_first_has_the_lower_id() {
     world.await_empty();
 }
 
-#[test]
-fn writers_of_the_same_keys_are_received_in_the_order_of_their_commits() {
-    const WRITERS: usize = 4;
-    const ROUNDS: usize = 60;
-    let mut world = world("order_load");
+const WRITERS: usize = 4;
+const ROUNDS: usize = 60;
+
+/// A world whose transactions count the commits of each key. The counter's row is taken after the event, so only the trigger keeps the two in step.
+fn counting(test: &str) -> World {
+    let mut world = world(test);
     create_topic(&world, &world.topic, 3, &[]);
-    // Each transaction counts its key's commits up: the counter's row is taken after the event, so only the trigger keeps the two in step.
     world.sql(
         "CREATE TABLE counters (key text PRIMARY KEY, count bigint NOT NULL); \
         INSERT INTO counters SELECT 'k' || n, 0 FROM generate_series(0, 2) n",
     );
-    let _relay = Relay::leading(&world, &[]);
-    let mut consumer = Consumer::new(&world, &world.topic);
+    world
+}
+
+/// Writes in several sessions at once, and does something else meanwhile.
+fn write_counted(world: &World, other: impl FnOnce()) {
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let url = world.database_url.clone();
@@ -123,8 +127,14 @@ fn writers_of_the_same_keys_are_received_in_the_order_of_their_commits() {
                 });
             });
         }
+        other();
     });
-    let received = consumer.await_records(WRITERS * ROUNDS);
+}
+
+/// Each key's records have the counts that its commits had, in that order.
+#[track_caller]
+fn check_counted(received: &[Received]) {
+    assert_eq!(received.len(), WRITERS * ROUNDS);
     for key in ["k0", "k1", "k2"] {
         let counts: Vec<i64> = received
             .iter()
@@ -137,7 +147,33 @@ fn writers_of_the_same_keys_are_received_in_the_order_of_their_commits() {
             "{key}"
         );
     }
+}
+
+#[test]
+fn writers_of_the_same_keys_are_received_in_the_order_of_their_commits() {
+    let mut world = counting("order_load");
+    let relay = Relay::leading(&world, &[]);
+    let mut consumer = Consumer::new(&world, &world.topic);
+    write_counted(&world, || {});
     world.await_empty();
+    check_counted(consumer.drain());
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn exactly_once_keeps_the_order_of_commits_over_kills() {
+    let mut world = counting("order_once");
+    let receipts = receipts(&world);
+    world.will_delete(&receipts);
+    write_counted(&world, || {
+        for _ in 0..4 {
+            Relay::leading(&world, &flags(&receipts, &[])).kill();
+        }
+    });
+    let relay = Relay::leading(&world, &flags(&receipts, &[]));
+    world.await_empty();
+    check_counted(Consumer::committed(&world, &world.topic).drain());
+    assert!(relay.stop().success());
 }
 
 #[test]

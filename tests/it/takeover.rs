@@ -1,7 +1,7 @@
 //! Leaders that are killed, frozen, or lead too many: who takes over, and what the former leader does.
 
 use crate::support::{
-    Consumer, Load, Relay, Services, World, create_topic, eventually, leave_transaction_open,
+    Consumer, Load, Received, Relay, Services, Transaction, World, create_topic, eventually,
 };
 
 /// Standbys take a leader for frozen after this; one that lives speaks twice as often.
@@ -125,7 +125,8 @@ fn a_transaction_that_a_leader_left_open_does_not_hold_its_successor_up() {
     standby.await_log("standby");
     // As a leader that is killed in the middle of a transaction.
     leader.freeze();
-    let open = leave_transaction_open(&world, &world.topic, &world.topic);
+    let records = [Received::of("open")];
+    let open = Transaction::begin(&world, &world.topic, &world.topic, &records);
     leader.kill();
     standby.await_log("this producer cannot begin at once: the next one tries");
     standby.await_log("leading");

@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::finding::Finding;
+use super::once::{self, Transacting};
 use super::topics::{self, Wanted};
 use super::traffic::Relaying;
 use super::{ids, rights, server, table, traffic};
 use crate::app::failure::Failure;
-use crate::config::{Outbox, Settings, check_topic};
-use crate::kafka::{self, SurveyError};
+use crate::config::{Delivery, Outbox, Settings, check_topic};
+use crate::kafka::{self, Cluster, ConfigError, Grant, SurveyError, TopicState};
 use crate::postgres::survey::{self, Sample, Shape};
 use crate::postgres::{self, Error, Server, Session, Table, hears_itself};
 
@@ -28,6 +29,7 @@ pub(super) struct Report {
 pub(super) async fn examine(settings: &Settings, old: Duration) -> Result<Report, Failure> {
     let mut report = Report::default();
     let mut wanted = Vec::new();
+    let mut transacting: Vec<_> = settings.outboxes.iter().filter_map(transacts).collect();
     let (findings, reached) = server::hosts(Server::each(&settings.database.url).await);
     report.findings.extend(findings);
     match reached {
@@ -37,6 +39,7 @@ pub(super) async fn examine(settings: &Settings, old: Duration) -> Result<Report
                 old,
                 report: &mut report,
                 wanted: &mut wanted,
+                transacting: &mut transacting,
                 sessions: 0,
             };
             if let Err(error) = looking.database(&reached.server).await {
@@ -45,7 +48,7 @@ pub(super) async fn examine(settings: &Settings, old: Duration) -> Result<Report
         }
         None => wanted.extend(settings.outboxes.iter().filter_map(of_route)),
     }
-    brokers(settings, &wanted, &mut report).await?;
+    brokers(settings, &wanted, &transacting, &mut report).await?;
     report.findings.sort_by_key(|finding| finding.severity);
     Ok(report)
 }
@@ -55,6 +58,7 @@ struct Looking<'a> {
     old: Duration,
     report: &'a mut Report,
     wanted: &'a mut Vec<Wanted>,
+    transacting: &'a mut Vec<Transacting>,
     /// Sessions that relays still have to open.
     sessions: i64,
 }
@@ -156,6 +160,12 @@ impl Looking<'_> {
         if !table.id_is_unique {
             self.add(&name, [table::not_unique(&name, &outbox.columns.id)]);
         }
+        if let Delivery::ExactlyOnce(transactions) = &outbox.delivery {
+            let mut transacting = self.transacting.iter_mut();
+            if let Some(it) = transacting.find(|it| it.outbox == name) {
+                it.id = Some(transactions.id_of(table.id.0));
+            }
+        }
         self.add(
             &name,
             ids::fetch_plan(&survey::detours(session, table).await?),
@@ -193,6 +203,18 @@ fn of_route(outbox: &Outbox) -> Option<Wanted> {
         keyless: Some(0),
         largest: 0,
         oldest: None,
+    })
+}
+
+/// What it needs where each event is sent once.
+fn transacts(outbox: &Outbox) -> Option<Transacting> {
+    let Delivery::ExactlyOnce(transactions) = &outbox.delivery else {
+        return None;
+    };
+    Some(Transacting {
+        outbox: outbox.table.to_string(),
+        receipts: transactions.receipts.fixed(&outbox.table.name)?,
+        id: transactions.id.clone(),
     })
 }
 
@@ -238,6 +260,7 @@ fn wanted(outbox: &Outbox, table: &Table, sample: &Sample) -> Vec<Wanted> {
 async fn brokers(
     settings: &Settings,
     wanted: &[Wanted],
+    transacting: &[Transacting],
     report: &mut Report,
 ) -> Result<(), Failure> {
     let mut legal = Vec::new();
@@ -259,6 +282,9 @@ async fn brokers(
         ));
         names.truncate(MOST_TOPICS);
     }
+    names.extend(transacting.iter().map(|it| it.receipts.clone()));
+    names.sort();
+    names.dedup();
     let cluster = match kafka::survey(&settings.kafka, &names).await {
         Ok(cluster) => cluster,
         Err(SurveyError::Config(error)) => return Err(Failure::Usage(error.to_string())),
@@ -281,5 +307,41 @@ async fn brokers(
             report.findings.extend(topics::topic(&cluster, topic, it));
         }
     }
+    for it in transacting {
+        let found = transactions(settings, &cluster, it).await;
+        report
+            .findings
+            .extend(found.map_err(|error| Failure::Usage(error.to_string()))?);
+    }
     Ok(())
+}
+
+/// What the brokers allow an outbox whose events are sent once.
+async fn transactions(
+    settings: &Settings,
+    cluster: &Cluster,
+    it: &Transacting,
+) -> Result<Vec<Finding>, ConfigError> {
+    let kafka = &settings.kafka;
+    let mut found = Vec::new();
+    if let Some(topic) = cluster
+        .topics
+        .iter()
+        .find(|topic| topic.name == it.receipts)
+    {
+        let untried = || Grant::Untold("not tried".into());
+        let create = match topic.state {
+            TopicState::Missing => kafka::may_create(kafka, &it.receipts).await?,
+            _ => untried(),
+        };
+        let read = match topic.state {
+            TopicState::There => kafka::may_read(kafka, &it.receipts)?,
+            _ => untried(),
+        };
+        found.extend(once::receipts(it, cluster, topic, &create, &read));
+    }
+    if let Some(id) = &it.id {
+        found.extend(once::transactions(it, &kafka::may_transact(kafka, id)?));
+    }
+    Ok(found)
 }

@@ -201,6 +201,10 @@ codes! {
     TopicCompacted "topic-compacted",
     TopicTimes "topic-times",
     TopicsByType "topics-by-type",
+    TransactionsForbidden "transactions-forbidden",
+    TransactionsUntold "transactions-untold",
+    ReceiptsForbidden "receipts-forbidden",
+    ReceiptsUnfit "receipts-unfit",
 }
 
 impl Serialize for Code {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `finding` | what a finding is, and the codes |
 //! | `examine` | asks everybody, and goes on as far as the answers allow |
-//! | `server`, `table`, `ids`, `rights`, `traffic`, `topics`, `settings` | from answers to findings (pure) |
+//! | `server`, `table`, `ids`, `rights`, `traffic`, `topics`, `settings`, `once` | from answers to findings (pure) |
 //! | `fix` | what `--fix` does |
 //! | `print` | findings as text |
 
@@ -24,6 +24,7 @@ mod examine;
 mod finding;
 mod fix;
 mod ids;
+mod once;
 mod print;
 mod rights;
 mod server;

@@ -116,7 +116,7 @@ pub(super) fn copies(it: &Topic) -> Vec<Finding> {
 /// Settings that make the broker refuse some rows, or change them.
 pub(super) fn contents(it: &Topic, wanted: &Wanted) -> Vec<Finding> {
     let mut found = Vec::new();
-    if it.settings.compacted {
+    if it.settings.is_compacted() {
         let what = match wanted.keyless {
             Some(0) => format!("topic {} is compacted", it.name),
             Some(rows) => format!(

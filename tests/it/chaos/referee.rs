@@ -9,7 +9,7 @@ use super::listener::Seen;
 use super::plan::Delivery;
 use super::schedule::Kind;
 use super::stage::Stage;
-use crate::support::eventually;
+use crate::support::{LEFT, eventually, processes_of};
 
 /// A consumer may hear of a double a while after everything else has arrived: it may be slow, and a relay that was frozen repeats what it had.
 const BESIDE: Duration = Duration::from_secs(5);
@@ -172,26 +172,10 @@ pub(crate) fn verify(stage: &Stage, ids: &[i64]) -> Value {
         .unwrap_or_else(|_| panic!("verify: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// What a run may not leave behind: names, and how many there must be of each, none.
-const LEFT: [(&str, &str); 7] = [
+/// What a run may not leave behind, besides what no world may.
+const LEFT_OF_A_RUN: [(&str, &str); 3] = [
     ("row in the outbox", "SELECT count(*) FROM outbox"),
     ("dead letter", "SELECT count(*) FROM doorbell.dead"),
-    (
-        "connection",
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'doorbell %'",
-    ),
-    (
-        "advisory lock",
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
-    ),
-    (
-        "prepared transaction",
-        "SELECT count(*) FROM pg_prepared_xacts",
-    ),
-    (
-        "temporary table",
-        "SELECT count(*) FROM pg_class WHERE relpersistence = 't'",
-    ),
     (
         "replication slot",
         "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()",
@@ -200,27 +184,13 @@ const LEFT: [(&str, &str); 7] = [
 
 /// Fails if anything is left: in the server, which nobody else uses, or a process.
 pub(crate) fn nothing_left(stage: &Stage) {
-    for (what, sql) in LEFT {
+    for (what, sql) in LEFT_OF_A_RUN.into_iter().chain(LEFT) {
         // A session ends a moment after its client.
         eventually(&format!("no {what} is left"), || {
             (stage.database.number(sql)? == 0).then_some(())
         });
     }
-    eventually("no relay is left", || {
-        (!is_any_process_of(stage.world.name())).then_some(())
+    eventually("no process is left", || {
+        processes_of(stage.world.name()).is_empty().then_some(())
     });
-}
-
-/// Whether a relay of this database runs, whoever its parent is.
-fn is_any_process_of(database: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
-    let mut named = processes.filter(|process| {
-        let path = process.path();
-        let is_ours = std::fs::read_link(path.join("exe"))
-            .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "doorbell"));
-        is_ours
-            && std::fs::read(path.join("environ"))
-                .is_ok_and(|text| String::from_utf8_lossy(&text).contains(database))
-    });
-    named.next().is_some()
 }

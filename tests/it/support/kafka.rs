@@ -25,6 +25,17 @@ pub(crate) struct Received {
 }
 
 impl Received {
+    /// A record to send, which has this text and nothing else.
+    pub(crate) fn of(text: &str) -> Self {
+        Self {
+            partition: 0,
+            key: None,
+            payload: Some(text.into()),
+            timestamp: None,
+            headers: Vec::new(),
+        }
+    }
+
     /// A header's text.
     pub(crate) fn header(&self, name: &str) -> &str {
         let header = self.headers.iter().find(|(key, _)| key == name);
@@ -223,31 +234,22 @@ pub(crate) fn steal_transactional_id(world: &World, id: &str) {
     });
 }
 
-/// Begins as a producer with this transactional id does, and leaves a transaction with a record open.
-pub(crate) fn leave_transaction_open(world: &World, topic: &str, id: &str) -> impl Sized + use<> {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &world.services.kafka_brokers)
-        .set("transactional.id", id)
-        .create()
-        .expect("a producer");
-    eventually("the transactional id is taken", || {
-        producer.init_transactions(PATIENCE).ok()
-    });
-    producer.begin_transaction().expect("a transaction");
-    let record = BaseRecord::<[u8], [u8]>::to(topic).payload(b"open");
-    let taken = producer.send(record).map_err(|(error, _)| error);
-    taken.expect("room in the queue");
-    eventually("the broker has it", || {
-        producer.poll(Duration::ZERO);
-        (producer.in_flight_count() == 0).then_some(())
-    });
-    producer
-}
-
 /// Creates a topic with settings, to be deleted with the world.
 pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     // As many copies as the brokers make by default: one on a single node, three on three.
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    create(world, new, settings);
+}
+
+/// Creates a topic of one partition, of which this node has the only copy.
+pub(crate) fn create_topic_on(world: &World, topic: &str, node: i32, settings: &[(&str, &str)]) {
+    let copies: [&[i32]; 1] = [&[node]];
+    let new = NewTopic::new(topic, 1, TopicReplication::Variable(&copies));
+    create(world, new, settings);
+}
+
+fn create<'a>(world: &World, mut new: NewTopic<'a>, settings: &[(&'a str, &'a str)]) {
+    let topic = new.name;
     for (key, value) in settings {
         new = new.set(key, value);
     }
@@ -259,18 +261,62 @@ pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings
     world.will_delete(topic);
 }
 
-/// Writes records to a partition, as somebody else's producer might: in one transaction that is committed or aborted, or in none.
-pub(crate) fn produce(world: &World, topic: &str, records: &[Received], commit: Option<bool>) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &world.services.kafka_brokers);
-    if commit.is_some() {
-        config.set("transactional.id", topic);
-    }
-    let producer: BaseProducer = config.create().expect("a producer");
-    if commit.is_some() {
-        producer.init_transactions(PATIENCE).expect("transactions");
+/// The node that leads the first partition of a topic.
+pub(crate) fn leader_of(world: &World, topic: &str) -> i32 {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &world.services.kafka_brokers)
+        .create()
+        .expect("a consumer");
+    eventually(&format!("topic {topic} has a leader"), || {
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).ok()?;
+        let partition = metadata.topics().first()?.partitions().first()?;
+        (partition.leader() > 0).then_some(partition.leader())
+    })
+}
+
+/// A transaction of somebody else's producer, open until it is told how to end.
+pub(crate) struct Transaction(BaseProducer);
+
+impl Transaction {
+    /// Begins with records, which a broker has then.
+    pub(crate) fn begin(world: &World, id: &str, topic: &str, records: &[Received]) -> Self {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &world.services.kafka_brokers)
+            .set("transactional.id", id)
+            .create()
+            .expect("a producer");
+        eventually("the transactional id is taken", || {
+            producer.init_transactions(PATIENCE).ok()
+        });
         producer.begin_transaction().expect("a transaction");
+        send(&producer, topic, records);
+        Self(producer)
     }
+
+    pub(crate) fn commit(self) {
+        self.0.commit_transaction(PATIENCE).expect("a commit");
+    }
+
+    pub(crate) fn abort(self) {
+        self.0.abort_transaction(PATIENCE).expect("an abort");
+    }
+}
+
+/// Writes records, as somebody else's producer might: in one transaction that is committed or aborted, or in none.
+pub(crate) fn produce(world: &World, topic: &str, records: &[Received], commit: Option<bool>) {
+    let begun = || Transaction::begin(world, topic, topic, records);
+    match commit {
+        Some(true) => begun().commit(),
+        Some(false) => begun().abort(),
+        None => {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", &world.services.kafka_brokers);
+            send(&config.create().expect("a producer"), topic, records);
+        }
+    }
+}
+
+fn send(producer: &BaseProducer, topic: &str, records: &[Received]) {
     for received in records {
         let mut headers = OwnedHeaders::new();
         for (key, value) in &received.headers {
@@ -295,9 +341,4 @@ pub(crate) fn produce(world: &World, topic: &str, records: &[Received], commit: 
         producer.poll(Duration::ZERO);
         (producer.in_flight_count() == 0).then_some(())
     });
-    match commit {
-        Some(true) => producer.commit_transaction(PATIENCE).expect("a commit"),
-        Some(false) => producer.abort_transaction(PATIENCE).expect("an abort"),
-        None => {}
-    }
 }

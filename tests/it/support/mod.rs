@@ -4,8 +4,10 @@ mod cable;
 mod certificates;
 mod checkup;
 mod collector;
+mod guarded;
 mod http;
 mod kafka;
+mod leaks;
 mod load;
 mod meter;
 mod proxy;
@@ -18,11 +20,13 @@ pub(crate) use cable::Cable;
 pub(crate) use certificates::{Authority, Identity};
 pub(crate) use checkup::Checkup;
 pub(crate) use collector::{Collector, Span};
+pub(crate) use guarded::{Guarded, On, Right};
 pub(crate) use http::{Answer, ask, ask_at, get, post};
 pub(crate) use kafka::{
-    Consumer, Received, create_topic, delete_topic, leave_transaction_open, produce,
-    steal_transactional_id,
+    Consumer, Received, Transaction, create_topic, create_topic_on, delete_topic, leader_of,
+    produce, steal_transactional_id,
 };
+pub(crate) use leaks::{LEFT, processes_of};
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;
 pub(crate) use proxy::Proxy;
@@ -65,6 +69,17 @@ pub(crate) fn stage(test: &str) -> (World, Relay, Consumer) {
     let relay = Relay::leading(&world, &[]);
     let consumer = Consumer::new(&world, &world.topic);
     (world, relay, consumer)
+}
+
+/// Of all that a relay said, what it ended with.
+pub(crate) fn last_words(output: Output) -> Output {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let last = stderr.lines().filter(|line| line.starts_with("doorbell: "));
+    let last: Vec<&str> = last.collect();
+    Output {
+        stderr: last.join("\n").into_bytes(),
+        ..output
+    }
 }
 
 /// The command must fail with this code and one line that has these words.

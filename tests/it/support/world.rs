@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
-use super::{PATIENCE, Services, eventually, within};
+use super::{LEFT, PATIENCE, Services, eventually, processes_of, within};
 
 /// A database, a prefix for topics, and a session.
 pub(crate) struct World {
@@ -216,20 +216,26 @@ impl World {
         self.session = Some(session);
     }
 
-    /// Relays have ended when a world does: no session of theirs may be left, and so no lock. A server that the test has ended keeps none.
+    /// Relays have ended when a world does: nothing of theirs may be left. A server that the test has ended keeps nothing.
     fn await_nothing_left(&mut self) {
-        const LEFT: &str = "SELECT string_agg(format('%s (%s)', application_name, state), ', ') FROM pg_stat_activity \
-            WHERE datname = current_database() AND application_name LIKE 'doorbell %'";
+        let mut processes = Vec::new();
+        let ended = within(PATIENCE, || {
+            processes = processes_of(&self.name);
+            processes.is_empty().then_some(())
+        });
+        assert!(ended.is_some(), "processes are left: {processes:?}");
         let Some(mut session) = self.session.take() else {
             return;
         };
-        let mut left: Option<String> = None;
-        let ended = within(PATIENCE, || {
-            let row = self.runtime.block_on(session.fetch_one(LEFT));
-            left = row.ok().and_then(|row| row.get(0));
-            left.is_none().then_some(())
-        });
-        assert!(ended.is_some(), "sessions were left: {left:?}");
+        for (what, count) in LEFT {
+            // A session ends a moment after its client.
+            let gone = within(PATIENCE, || {
+                let row = self.runtime.block_on(session.fetch_one(count)).ok();
+                let left: i64 = row.map_or(0, |row| row.get(0));
+                (left == 0).then_some(())
+            });
+            assert!(gone.is_some(), "left behind: a {what}");
+        }
     }
 
     /// Runs a future of the test.
