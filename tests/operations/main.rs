@@ -242,7 +242,7 @@ fn each_state_of_readiness_is_produced_and_seen_in_a_test() {
 
 #[test]
 fn each_finding_of_check_is_produced_and_seen_in_a_test() {
-    let files = ["check", "check_kafka", "check_server", "stuck"];
+    let files = ["check", "check_kafka", "check_server", "forbidden", "stuck"];
     let tests: String = files
         .iter()
         .map(|file| read(&format!("tests/it/{file}.rs")))
