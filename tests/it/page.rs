@@ -137,6 +137,44 @@ fn a_pause_is_shown_loudly() {
 }
 
 #[test]
+fn the_leader_and_the_standbys_are_named_when_somebody_asks() {
+    let world = World::new("pagerelays");
+    create_topic(&world, &world.topic, 1, &[]);
+    let first = Relay::leading(&world, ANY);
+    let second = Relay::spawn(&world, ANY);
+    second.await_log("standby");
+    let name = |relay: &Relay| format!("leader {}&#34;", relay.pid());
+    let cells = |relay: &Relay| {
+        let page = get(relay, "/relays").body;
+        let cell = |class: &str| {
+            let (_, rest) = page.split_once(&format!("<td class=\"{class}\">"))?;
+            Some(rest.split("</td>").next()?.to_owned())
+        };
+        (
+            cell("leader").expect("a cell"),
+            cell("standbys").expect("a cell"),
+        )
+    };
+    for asked in [&first, &second] {
+        let (leader, standbys) = eventually("the standby waits", || {
+            let (leader, standbys) = cells(asked);
+            standbys.contains("<li>").then_some((leader, standbys))
+        });
+        assert!(leader.contains(&name(&first)), "{leader}");
+        assert!(leader.contains("server process "), "{leader}");
+        assert!(standbys.contains(&name(&second)), "{standbys}");
+        assert_eq!(standbys.matches("<li>").count(), 1, "{standbys}");
+    }
+    assert!(get(&first, "/").body.contains("href=\"/relays\""));
+    first.kill();
+    second.await_log("leading");
+    let (leader, standbys) = cells(&second);
+    assert!(leader.contains(&name(&second)), "{leader}");
+    assert!(standbys.contains("nobody would take over"), "{standbys}");
+    assert!(second.stop().success());
+}
+
+#[test]
 fn open_pages_are_bounded_and_end_with_the_relay() {
     let world = World::new("pages");
     create_topic(&world, &world.topic, 1, &[]);

@@ -9,6 +9,7 @@
 //! | `sessions` | who has given the token |
 //! | `caller` | who wants to change something, and may |
 //! | `dead` | dead letters |
+//! | `relays` | who leads, and who stands by |
 //! | `desk` | the database, asked few at a time |
 //! | `fields` | what questions and forms say |
 //! | `metrics` | what each metric is, and where it comes from |
@@ -22,6 +23,7 @@ mod exposition;
 mod fields;
 mod guard;
 mod metrics;
+mod relays;
 mod routes;
 mod server;
 mod sessions;

@@ -1,4 +1,4 @@
-//! What is answered where. Nothing here waits: all of it is known already, but for what `dead` asks the database.
+//! What is answered where. Nothing here waits: all of it is known already, but for what `dead` and `relays` ask the database.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::answers::{TEXT, Trouble, answer, live, part};
 use super::exposition::{CLASSIC, OPEN_METRICS, classic, open_metrics};
-use super::{Source, caller, dead};
+use super::{Source, caller, dead, relays};
 use crate::app::page;
 use crate::relay::{Readiness, Snapshot};
 
@@ -25,6 +25,7 @@ pub(super) fn router(source: Arc<Source>) -> Router {
         .route("/dead", get(dead::list))
         .route("/dead/retry", post(dead::retry))
         .route("/dead/drop", post(dead::drop))
+        .route("/relays", get(relays::list))
         .route("/login", post(caller::enter))
         .route("/logout", post(caller::leave))
         .route("/page/events", get(events))

@@ -7,13 +7,14 @@
 //! | `chart` | a history as SVG |
 //! | `view` | all of it in words, for the templates |
 //! | `page.html`, `live.html` | the page, and the part of it that changes |
-//! | `letters`, `note` | the pages of dead letters, and of what cannot be |
+//! | `letters`, `relays`, `note` | the pages of dead letters, of leader and standbys, and of what cannot be |
 //! | `frame.html` | what those have around them |
 
 mod chart;
 mod history;
 mod letters;
 mod note;
+mod relays;
 mod view;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,7 @@ use super::http::Judged;
 
 pub(super) use self::letters::{Access, Confirmation, Found, LetterPage};
 pub(super) use self::note::note;
+pub(super) use self::relays::{Led, RelayPage};
 
 pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
