@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+from .chromium import Axe, Chromium
 from .common import Fault, capture, locked, remembered_ports, say, services_folder
 from .debezium import Debezium
 from .given import VARIABLES, check, given
@@ -18,6 +19,8 @@ from .pgbouncer import PgBouncer
 from .postgres import Postgres, Postgres15, Standby
 
 KINDS = {kind.what: kind for kind in (Postgres, Standby, Postgres15, PgBouncer, Kafka, *NODES)}
+# Programs that nothing here starts.
+PROGRAMS = {kind.what: kind for kind in (Debezium, Chromium, Axe)}
 GROUPS = {"kafka3": list(KafkaNode.cluster)}
 DEFAULT = ["postgres", "kafka"]
 PAIR = [Postgres.what, Standby.what]
@@ -26,7 +29,8 @@ EPILOG = """\
 WHAT is any of: postgres (18), standby (a copy that follows the instance's postgres), postgres15, pgbouncer (in
 transaction mode, before the instance's postgres), kafka, kafka3 (a cluster of the nodes kafka3-1, kafka3-2 and kafka3-3,
 each of which may be named by itself); none given: postgres and kafka.
-`fetch` also takes debezium, which nothing here starts: the benchmark does, by the KEY=VALUE lines that it prints.
+`fetch` also takes debezium, which the benchmark starts, and chromium and axe, which the tests of the page need: nothing
+here starts them; it prints KEY=VALUE lines that say where they are.
 NAME is an instance with data and ports of its own (default: main).
 `start` and `env` print KEY=VALUE lines on stdout: DATABASE_URL, KAFKA_BROKERS and, for what this script runs itself,
 POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID, KAFKA_PID and KAFKA_DATA (PostgreSQL 15: the same with _15; a standby: with
@@ -130,12 +134,11 @@ def _print(variables):
 
 def do_fetch(folder, options, _command):
     asked = options.what or DEFAULT
-    for service in _services(folder, "main", [what for what in asked if what != Debezium.what]):
+    for service in _services(folder, "main", [what for what in asked if what not in PROGRAMS]):
         service.fetch()
-    if Debezium.what in asked:
-        debezium = Debezium(folder)
-        debezium.fetch()
-        _print(debezium.variables())
+    for program in [kind(folder) for what, kind in PROGRAMS.items() if what in asked]:
+        program.fetch()
+        _print(program.variables())
 
 
 def do_start(folder, options, _command):

@@ -6,8 +6,8 @@ import shutil
 from .common import Fault, capture
 
 
-def unpack(package, target):
-    """Puts a package of Debian into a folder of ours, with the libraries that are missing here: no need of root, and no service that starts by itself."""
+def unpack(target, *packages):
+    """Puts packages of Debian into a folder of ours, with the libraries that are missing here: no need of root, and no service that starts by itself."""
     lists, archives = target / "lists", target / "archives"
     for folder in (lists, archives):
         (folder / "partial").mkdir(parents=True)
@@ -17,9 +17,9 @@ def unpack(package, target):
            "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=", "-o", "APT::Update::Post-Invoke="]
     try:
         capture([*apt, "update"])
-        capture([*apt, "install", "-y", "--no-install-recommends", "--download-only", package])
+        capture([*apt, "install", "-y", "--no-install-recommends", "--download-only", *packages])
     except Fault as fault:
-        raise Fault(f"`{package}` is missing, and Debian's package cannot be fetched: {fault}") from None
+        raise Fault(f"`{packages[0]}` is missing, and Debian's package cannot be fetched: {fault}") from None
     for archive in archives.glob("*.deb"):
         capture(["dpkg-deb", "--extract", archive, target])
     for folder in (lists, archives):

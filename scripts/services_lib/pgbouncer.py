@@ -48,7 +48,7 @@ class PgBouncer(Service):
         with installed(self.services, "pgbouncer") as target:
             if target is not None:
                 say("fetching PgBouncer (Debian's package pgbouncer)")
-                unpack("pgbouncer", target)
+                unpack(target, "pgbouncer")
 
     def user(self):
         return database_user()  # it refuses to run as root, as PostgreSQL does

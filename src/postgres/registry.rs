@@ -1,11 +1,15 @@
 //! What the registry says about an outbox: which table its name stands for now, and whether it is paused.
 
+use std::sync::LazyLock;
+use std::time::Duration;
+
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::error::{Error, Result};
 use super::session::Session;
+use super::survey::{MANY_TRANSACTIONS, PINS, Pin};
 use crate::config::TableName;
 
 /// A pause of an outbox: every relay of it obeys.
@@ -31,26 +35,45 @@ pub struct Entry {
     /// How many transactions ago the oldest snapshot was taken that another session, a prepared transaction or a replication slot still holds, as far
     /// as our role may see. No vacuum removes what was deleted since.
     pub xmin_age: Option<i64>,
+    /// Who holds the oldest one in this database, where it is held for longer than a moment.
+    pub pin: Option<Pin>,
 }
 
+/// Every transaction holds a snapshot for a moment.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// A schema of an earlier version has no such columns, which is no error here: then nothing is paused.
-const ENTRY: &str = "SELECT pg_catalog.to_regclass($1)::oid::bigint AS oid, r.entry ->> 'paused_at' AS since, \
-    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - (r.entry ->> 'paused_at')::timestamptz) AS seconds, \
-    r.entry ->> 'paused_by' AS by, r.entry ->> 'paused_reason' AS reason, \
-    (SELECT max(pg_catalog.age(x.xmin))::bigint FROM (\
-        SELECT a.backend_xmin FROM pg_catalog.pg_stat_activity a WHERE a.pid <> pg_catalog.pg_backend_pid() \
-        UNION ALL SELECT p.transaction FROM pg_catalog.pg_prepared_xacts p \
-        UNION ALL SELECT s.xmin FROM pg_catalog.pg_replication_slots s) x (xmin)) AS xmin_age \
-    FROM (SELECT (SELECT pg_catalog.to_jsonb(o) FROM doorbell.outbox o WHERE o.name = $1) AS entry) r";
+static ENTRY: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT pg_catalog.to_regclass($3)::oid::bigint AS oid, r.entry ->> 'paused_at' AS since, \
+        pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - (r.entry ->> 'paused_at')::timestamptz) AS seconds, \
+        r.entry ->> 'paused_by' AS by, r.entry ->> 'paused_reason' AS reason, \
+        (SELECT max(pg_catalog.age(x.xmin))::bigint FROM (\
+            SELECT a.backend_xmin FROM pg_catalog.pg_stat_activity a WHERE a.pid <> pg_catalog.pg_backend_pid() \
+            UNION ALL SELECT p.transaction FROM pg_catalog.pg_prepared_xacts p \
+            UNION ALL SELECT s.xmin FROM pg_catalog.pg_replication_slots s) x (xmin)) AS xmin_age, \
+        (SELECT pg_catalog.to_jsonb(p)::text FROM ({PINS} LIMIT 1) p) AS pin \
+        FROM (SELECT (SELECT pg_catalog.to_jsonb(o) FROM doorbell.outbox o WHERE o.name = $3) AS entry) r"
+    )
+});
 
 /// Looks the outbox up by its quoted name, in one statement.
 pub(super) async fn entry(session: &mut Session, quoted: &str) -> Result<Entry> {
-    let row = session.one(ENTRY, |q| q.bind(quoted.to_owned())).await?;
+    let row = session
+        .one(&ENTRY, |q| {
+            q.bind(MOMENT.as_secs_f64())
+                .bind(MANY_TRANSACTIONS)
+                .bind(quoted.to_owned())
+        })
+        .await?;
     let oid: Option<i64> = row.try_get("oid")?;
+    let pin: Option<&str> = row.try_get("pin")?;
     Ok(Entry {
         oid: oid.map(|oid| oid as u32),
         pause: pause_of(&row)?,
         xmin_age: row.try_get("xmin_age")?,
+        // Written by the server from the same columns; one that could not be read would be none.
+        pin: pin.and_then(|pin| serde_json::from_str(pin).ok()),
     })
 }
 

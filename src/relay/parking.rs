@@ -76,7 +76,10 @@ impl Parking {
         };
         match leader.park(&convicts).await {
             Ok(parked) => {
-                self.refusals.counters.parked.add(parked.rows);
+                let moved = |it: &&Convict| !parked.left.iter().any(|left| left.row == it.row);
+                if let Some(last) = convicts.iter().rev().find(moved) {
+                    self.refusals.counters.parked(parked.rows, last);
+                }
                 self.forget(&convicts, &parked.left);
                 if self.told.take().is_some() {
                     self.refusals.counters.recovered(Ailment::Park);

@@ -60,8 +60,9 @@ impl Scan {
             oid,
             pause,
             xmin_age,
+            pin,
         } = self.reader.entry().await?;
-        self.counters.saw_xmin(xmin_age);
+        self.counters.saw_xmin(xmin_age, pin);
         if oid != Some(self.oid) {
             info!("the table was dropped or replaced: starting over");
             self.shared.end(Ending::TableChanged);
@@ -90,7 +91,8 @@ impl Scan {
     pub(super) fn judge_sweep(&mut self) {
         if let Some(Swept { rows, .. }) = self.at.swept.take() {
             self.counters.swept.add(rows as u64);
-            let words = "the sweep found rows that nothing had announced: is the trigger in place?";
+            let words = "the sweep found rows that nothing had announced: the trigger doorbell_ring is disabled or gone, or somebody inserts past it; \
+                `doorbell check` says which, and the remedy";
             self.counters.suffers(Ailment::Unannounced, words);
             warn!(
                 rows,

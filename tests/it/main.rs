@@ -8,6 +8,7 @@ mod bad_input;
 mod bell;
 mod bench;
 mod book;
+mod browser;
 mod chaos;
 mod check;
 mod check_kafka;

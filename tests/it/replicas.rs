@@ -161,7 +161,7 @@ fn one_process_relays_several_outboxes() {
     let outbox = |table: &str, topic: &str| {
         format!("[[outbox]]\ntable = \"{table}\"\ntopic = \"{topic}\"\nsweep = \"1h\"\n")
     };
-    let text = outbox("orders", &topics[0]) + &outbox("bills", &topics[1]);
+    let text = [outbox("orders", &topics[0]), outbox("bills", &topics[1])].concat();
     std::fs::write(file.path(), text).expect("a file");
     let config = ["--config", file.path().to_str().expect("a path")];
     world.migrate(&config);

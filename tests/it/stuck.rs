@@ -1,11 +1,13 @@
-//! Eight relays that are stuck. `status` and `check` name the cause to whoever knows nothing of the project.
+//! Eight relays that are stuck. `status`, `check` and the page name the cause to whoever knows nothing of the project.
 
 use std::net::TcpStream;
 use std::process::Command;
 
 use crate::support::{
-    Checkup, Consumer, Instance, Relay, World, create_topic, eventually, not_here,
+    Checkup, Consumer, Instance, Proxy, Relay, World, create_topic, eventually, get, not_here,
 };
+
+const ANY: &[&str] = &["--listen", "127.0.0.1:0"];
 
 /// What `status` prints.
 fn status(world: &World) -> String {
@@ -27,14 +29,33 @@ fn has(text: &str, words: &[&str]) {
     }
 }
 
+/// The page, as it is read without JavaScript, comes to say it.
+#[track_caller]
+fn page_says(relay: &Relay, words: &[&str]) {
+    let page = || get(relay, "/").body;
+    eventually(&format!("{words:?} on the page: {}", page()), || {
+        let page = page();
+        words.iter().all(|word| page.contains(word)).then_some(())
+    });
+}
+
 #[test]
 fn the_broker_is_down() {
     let broker = Instance::start("stuckbroker", &["kafka"]);
     let mut world = World::on("stuckbroker", broker.services());
     create_topic(&world, &world.topic, 1, &[]);
-    let _relay = Relay::leading(&world, &[]);
+    let relay = Relay::leading(&world, ANY);
     broker.kill("kafka");
     insert(&mut world, 3);
+    page_says(
+        &relay,
+        &[
+            "Not ready",
+            "Kafka cannot be reached",
+            "Is a broker down",
+            "<dd class=\"backlog\">3</dd>",
+        ],
+    );
     has(
         &status(&world),
         &["3 rows", "oldest", "stuck", "`doorbell check`"],
@@ -56,14 +77,21 @@ fn poison_stops_a_relay_that_was_told_to_stop() {
     let mut relay = Relay::leading(&world, &["--poison", "stop"]);
     world.sql("INSERT INTO outbox (type, topic, created_at) VALUES ('t', 'no topic!', now() - interval '10 minutes')");
     assert!(!relay.wait().success());
+    // It has no page any more; its last line says why.
+    let last = relay.log().pop().expect("a line");
+    has(&last, &["cannot be sent", "topic"]);
     insert(&mut world, 1);
     has(&status(&world), &["2 rows", "no relay runs"]);
     let checkup = Checkup::of(&world, &[]);
     checkup.finds("warning", "topic-name", &["no topic!"]);
     checkup.finds("error", "no-leader", &["2 rows"]);
     // With the other policy it is a dead letter, and named as that.
-    let _relay = Relay::leading(&world, &[]);
+    let relay = Relay::leading(&world, ANY);
     world.await_empty();
+    page_says(
+        &relay,
+        &["parked 1 row", "could not take the last one: InvalidTopic"],
+    );
     has(&status(&world), &["dead", "1 rows", "doorbell dead list"]);
     Checkup::of(&world, &[]).finds("warning", "dead-letters", &["InvalidTopic"]);
 }
@@ -72,9 +100,26 @@ fn poison_stops_a_relay_that_was_told_to_stop() {
 fn the_trigger_is_disabled() {
     let mut world = World::new("stucktrigger");
     create_topic(&world, &world.topic, 1, &[]);
-    let _relay = Relay::leading(&world, &[]);
+    let disable = "ALTER TABLE outbox DISABLE TRIGGER doorbell_ring";
+    // A sweep of a minute, as people have it, would take too long here.
+    let relay = Relay::leading(&world, &[ANY, &["--sweep", "1s"]].concat());
     world.await_asleep();
-    world.sql("ALTER TABLE outbox DISABLE TRIGGER doorbell_ring");
+    world.sql(disable);
+    insert(&mut world, 1);
+    page_says(
+        &relay,
+        &[
+            "Works, with a warning",
+            "the trigger doorbell_ring is disabled or gone",
+        ],
+    );
+    assert!(relay.stop().success());
+    let relay = Relay::leading(&world, ANY);
+    page_says(
+        &relay,
+        &["the trigger doorbell_ring is disabled", "ENABLE TRIGGER"],
+    );
+    world.await_asleep();
     insert(&mut world, 1);
     has(
         &status(&world),
@@ -95,9 +140,20 @@ fn an_old_snapshot_is_held() {
         &mut forgotten,
         "SET application_name = 'forgotten'; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1",
     );
-    let _relay = Relay::leading(&world, &[]);
+    let often = [ANY, &["--sweep", "1s", "--stuck-after", "1s"]].concat();
+    let relay = Relay::leading(&world, &often);
     insert(&mut world, 1_000);
     world.await_empty();
+    page_says(
+        &relay,
+        &[
+            "Works, with a warning",
+            "forgotten",
+            "idle in transaction",
+            "holds an old snapshot",
+            "pg_terminate_backend",
+        ],
+    );
     let checkup = Checkup::of(&world, &["--old", "0s"]);
     let end = checkup.finds(
         "warning",
@@ -106,6 +162,7 @@ fn an_old_snapshot_is_held() {
     );
     world.sql(&end);
     Checkup::of(&world, &["--old", "0s"]).lacks(&["snapshot-held"]);
+    page_says(&relay, &["All is sent"]);
 }
 
 #[test]
@@ -133,6 +190,18 @@ fn a_pooler_is_between() {
         0
     );
     Checkup::of(&world, &[]).lacks(&["pooler"]);
+    // One that comes between while the relay runs is waited out, and named.
+    let cable = Proxy::start("127.0.0.1:0", world.host_port());
+    let url = world
+        .database_url
+        .replace(world.host_port(), &cable.address().to_string());
+    let relay = Relay::leading(&world, &[ANY, &["--database-url", &url]].concat());
+    world.await_empty();
+    cable.lead_to(server.pooler().split('@').nth(1).expect("a host"));
+    page_says(&relay, &["Not ready", "pooler in transaction mode"]);
+    cable.lead_to(world.host_port());
+    page_says(&relay, &["All is sent"]);
+    assert!(relay.stop().success());
     // What it lent out is the pooler's, and goes with it.
     server.stop("pgbouncer");
 }
@@ -149,10 +218,14 @@ fn rights_were_revoked() {
     let url = world
         .database_url
         .replace("//postgres@", &format!("//{role}@"));
-    let relay = Relay::leading(&world, &["--database-url", &url]);
+    let relay = Relay::leading(&world, &[ANY, &["--database-url", &url]].concat());
     world.sql(&format!("REVOKE DELETE ON outbox FROM {role}"));
     insert(&mut world, 2);
     Consumer::new(&world, &world.topic).await_records(2);
+    page_says(
+        &relay,
+        &["rows that Kafka has cannot be deleted", "permission denied"],
+    );
     has(&status(&world), &["2 rows", "stuck"]);
     let checkup = Checkup::of(&world, &["--database-url", &url]);
     let grant = checkup.finds("error", "rights-missing", &[&role]);
@@ -167,9 +240,16 @@ fn rights_were_revoked() {
 fn the_topic_is_too_small() {
     let mut world = World::new("stucksmall");
     create_topic(&world, &world.topic, 1, &[("max.message.bytes", "10000")]);
-    let _relay = Relay::leading(&world, &[]);
+    let relay = Relay::leading(&world, ANY);
     world.sql("INSERT INTO outbox (type, payload) VALUES ('t', repeat('x', 20000))");
     world.await_empty();
+    page_says(
+        &relay,
+        &[
+            "parked 1 row",
+            "could not take the last one: MessageSizeTooLarge",
+        ],
+    );
     has(&status(&world), &["dead", "1 rows"]);
     let checkup = Checkup::of(&world, &[]);
     checkup.finds("warning", "topic-too-small", &["10000", "1048588"]);
@@ -223,7 +303,7 @@ fn the_disk_of_the_broker_is_full() {
     broker.again();
     let mut world = World::on("stuckdisk", broker.services());
     create_topic(&world, &world.topic, 1, &[]);
-    let _relay = Relay::leading(&world, &[]);
+    let relay = Relay::leading(&world, ANY);
     world.sql("INSERT INTO outbox (type, payload, created_at) SELECT 't', repeat('x', 500000), now() - interval '10 minutes' FROM generate_series(1, 100)");
     // A broker whose only log directory has failed ends, and says why at the end of its log.
     let log = format!("{folder}/../log");
@@ -232,6 +312,10 @@ fn the_disk_of_the_broker_is_full() {
         let gone = TcpStream::connect(&world.services.kafka_brokers).is_err();
         (gone && log.contains("No space left on device")).then_some(())
     });
+    page_says(
+        &relay,
+        &["Not ready", "Kafka cannot be reached", "its disk full"],
+    );
     let checkup = Checkup::of(&world, &[]);
     let remedy = checkup.finds("error", "kafka-away", &["does not answer"]);
     has(&remedy, &["disk is full", "No space left on device"]);

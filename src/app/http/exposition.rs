@@ -8,8 +8,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
+use super::judged::Judged;
 use super::metrics::{Metric, REGISTRY, Value, stages};
-use super::routes::Judged;
 
 pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 pub(super) const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";

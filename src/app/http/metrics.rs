@@ -1,6 +1,6 @@
 //! What each metric is: its name, its words, and where it comes from. `docs/metrics.md` explains them; a test holds the two together.
 
-use super::routes::Judged;
+use super::judged::Judged;
 use crate::relay::{BellState, InFlight, Role, Snapshot, Timing};
 
 /// One metric, with a value for each outbox.

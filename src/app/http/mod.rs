@@ -12,6 +12,7 @@
 //! | `relays` | who leads, and who stands by |
 //! | `desk` | the database, asked few at a time |
 //! | `fields` | what questions and forms say |
+//! | `judged` | whether each relay is well |
 //! | `metrics` | what each metric is, and where it comes from |
 //! | `exposition` | the text of `/metrics` |
 
@@ -22,6 +23,7 @@ mod desk;
 mod exposition;
 mod fields;
 mod guard;
+mod judged;
 mod metrics;
 mod relays;
 mod routes;
@@ -43,8 +45,8 @@ use super::page::Page;
 use crate::config::{Http, Listen, Settings, defaults};
 use crate::relay::Vitals;
 
+pub(super) use judged::Judged;
 pub use metrics::{Metric, REGISTRY};
-pub(super) use routes::Judged;
 pub(super) use sessions::Said;
 
 /// What was found at the port before anything else was opened.

@@ -15,9 +15,9 @@ use serde::Serialize;
 
 use super::answers::{TEXT, Trouble, answer, live, part};
 use super::exposition::{CLASSIC, OPEN_METRICS, classic, open_metrics};
+use super::judged::Judged;
 use super::{Source, caller, dead, relays};
 use crate::app::page;
-use crate::relay::{Readiness, Snapshot};
 
 pub(super) fn router(source: Arc<Source>) -> Router {
     Router::new()
@@ -45,25 +45,6 @@ async fn known(State(source): State<Arc<Source>>, request: Request, next: Next) 
         Ok(()) => next.run(request).await,
         Err(words) => Trouble::new(StatusCode::MISDIRECTED_REQUEST, words).text(),
     }
-}
-
-impl Source {
-    /// Each outbox with its judgement.
-    pub(super) fn judged(&self) -> Vec<Judged> {
-        let judge = |relay: Snapshot| Judged {
-            readiness: Readiness::of(&relay, self.stuck_after),
-            relay,
-        };
-        self.vitals.iter().map(|it| judge(it.snapshot())).collect()
-    }
-}
-
-/// An outbox's relay, and whether it is well.
-#[derive(Debug, Serialize)]
-pub(in crate::app) struct Judged {
-    #[serde(flatten)]
-    pub(in crate::app) relay: Snapshot,
-    pub(in crate::app) readiness: Readiness,
 }
 
 #[derive(Serialize)]

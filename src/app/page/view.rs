@@ -95,7 +95,7 @@ impl Outbox {
             },
             warnings: readiness.warnings.clone(),
             leads: leads(relay, readiness.ready, &stands),
-            parked: parked(relay.rows.parked),
+            parked: parked(relay.rows.parked, relay.last_parked.as_deref()),
             rate: figure(history.rate()),
             backlog: backlog.map_or("not known".into(), |it| format!("{}{}", it.rows, more(it))),
             oldest: backlog.map_or("not known".into(), |it| {
@@ -143,11 +143,15 @@ fn leads(relay: &Snapshot, ready: bool, stands: &str) -> String {
 }
 
 /// What the process knows of dead letters: others may be there from before, or gone.
-fn parked(rows: u64) -> String {
-    match rows {
+fn parked(rows: u64, last: Option<&str>) -> String {
+    let count = match rows {
         0 => "This relay has parked no row since it began.".into(),
         1 => "This relay has parked 1 row since it began.".into(),
         rows => format!("This relay has parked {rows} rows since it began."),
+    };
+    match last {
+        Some(why) => format!("{count} Kafka could not take the last one: {why}."),
+        None => count,
     }
 }
 

@@ -19,7 +19,7 @@ mod sequence;
 mod shape;
 mod surroundings;
 
-pub(super) use pins::pinned;
+pub(super) use pins::{MANY_TRANSACTIONS, PINS, pinned};
 pub use pins::{Pin, Pinning, pins};
 pub use plan::detours;
 pub(super) use rights::operator_lacks;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -10,10 +10,10 @@ use crate::postgres::error::Result;
 use crate::postgres::session::Session;
 
 /// Slots and standbys do not say since when they hold; so many transactions is long for any.
-const MANY_TRANSACTIONS: i64 = 100_000;
+pub(in crate::postgres) const MANY_TRANSACTIONS: i64 = 100_000;
 
 /// Somebody who holds an old snapshot.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pin {
     /// What it is.
     pub kind: Pinning,
@@ -34,7 +34,7 @@ pub struct Pin {
 }
 
 /// The ways of holding one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pinning {
     /// An open transaction.
@@ -49,8 +49,9 @@ pub enum Pinning {
     Prepared,
 }
 
-/// Sessions of other databases hold nothing here; slots and standbys do. `to_jsonb`: `inactive_since` is there from PostgreSQL 17 on.
-const PINS: &str = "SELECT 'session' AS kind, a.application_name AS name, a.pid, a.usename::text AS user, pg_catalog.host(a.client_addr) AS address, a.state, \
+/// Sessions of other databases hold nothing here; slots and standbys do. `to_jsonb`: `inactive_since` is there from PostgreSQL 17 on. `$1`: seconds
+/// from which on a session counts, `$2`: transactions from which on the others do.
+pub(in crate::postgres) const PINS: &str = "SELECT 'session' AS kind, a.application_name AS name, a.pid, a.usename::text AS user, pg_catalog.host(a.client_addr) AS address, a.state, \
     pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - a.xact_start) AS seconds, \
     greatest(pg_catalog.age(a.backend_xmin), pg_catalog.age(a.backend_xid))::bigint AS transactions FROM pg_catalog.pg_stat_activity a \
     WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type NOT IN ('autovacuum worker', 'walsender') \

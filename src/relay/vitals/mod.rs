@@ -26,7 +26,8 @@ pub(crate) use tally::{Histogram, Tally};
 use super::shared::{Memory, Shared};
 use super::window::Times;
 use crate::kafka::Condition;
-use crate::postgres::Head;
+use crate::postgres::survey::Pin;
+use crate::postgres::{Convict, Head};
 
 /// Changes of state that are kept for the eye.
 const CHANGES: usize = 50;
@@ -139,6 +140,7 @@ struct State {
     troubles: BTreeMap<Ailment, (Instant, String)>,
     bell: BellState,
     changes: VecDeque<Change>,
+    last_parked: Option<String>,
     term: Weak<Shared>,
     memory: Weak<Mutex<Memory>>,
 }
@@ -155,6 +157,8 @@ struct Seen {
     looked: Option<Instant>,
     measured: Option<Instant>,
     xmin_age: Option<i64>,
+    /// Who holds the oldest snapshot, and when that was seen.
+    pin: Option<(Pin, Instant)>,
 }
 
 /// What one outbox's relay knows of itself.
@@ -210,6 +214,7 @@ impl Vitals {
             troubles: BTreeMap::new(),
             bell: BellState::Awake,
             changes: VecDeque::new(),
+            last_parked: None,
             term: Weak::new(),
             memory: Weak::new(),
         };
@@ -358,6 +363,12 @@ impl Vitals {
         self.batches.add(1);
     }
 
+    /// Rows are dead letters now; the last of them.
+    pub(crate) fn parked(&self, rows: u64, last: &Convict) {
+        self.parked.add(rows);
+        self.state().last_parked = Some(format!("{}: {}", last.code, last.reason));
+    }
+
     /// Kafka has acknowledged rows.
     pub(crate) fn acknowledged(&self, rows: usize) {
         if rows > 0 {
@@ -391,9 +402,11 @@ impl Vitals {
         seen.measured = Some(Instant::now());
     }
 
-    /// How many transactions ago the oldest snapshot was taken that somebody still holds.
-    pub(crate) fn saw_xmin(&self, age: Option<i64>) {
-        self.seen().xmin_age = age;
+    /// How many transactions ago the oldest snapshot was taken that somebody still holds, and who that is.
+    pub(crate) fn saw_xmin(&self, age: Option<i64>, pin: Option<Pin>) {
+        let mut seen = self.seen();
+        seen.xmin_age = age;
+        seen.pin = pin.map(|pin| (pin, Instant::now()));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -407,6 +420,10 @@ impl Vitals {
 
 impl State {
     fn note(&mut self, words: &str) {
+        // Each attempt to begin anew says so.
+        if self.changes.back().is_some_and(|last| last.words == words) {
+            return;
+        }
         if self.changes.len() == CHANGES {
             self.changes.pop_front();
         }

@@ -33,7 +33,7 @@ impl Readiness {
             && relay.role == Role::Leading
         {
             reasons.push(format!(
-                "Kafka cannot be reached (for {}): {why}",
+                "Kafka cannot be reached (for {}): {why}; rows wait in the table. Is a broker down, its disk full, or the network cut? `doorbell check` looks further",
                 time(seconds)
             ));
         }

@@ -10,6 +10,7 @@ use super::{
     Ailment, BellState, Histograms, Role, Seen, State, Timing, Vitals, is_finite, unix_micros,
 };
 use crate::kafka::Traffic;
+use crate::postgres::survey::Pin;
 use crate::relay::window::Standing;
 
 /// One outbox's relay at one moment. Durations are in seconds, points in time are seconds since the Unix epoch.
@@ -61,6 +62,8 @@ pub struct Snapshot {
     pub look_seconds: Option<f64>,
     /// How many transactions ago the oldest snapshot was taken that somebody still holds, as of the sweep.
     pub xmin_age: Option<i64>,
+    /// Who holds it, as of the sweep, if that is for longer than a moment.
+    pub pin: Option<Pin>,
     /// What is known of Kafka.
     pub kafka: KafkaState,
     /// Stages of the rows' way.
@@ -68,6 +71,8 @@ pub struct Snapshot {
     pub stages: Stages,
     /// Its last changes of state, the oldest first.
     pub changes: Vec<Change>,
+    /// Why the last row was parked since the process began.
+    pub last_parked: Option<String>,
     /// How long the sweep waits between two looks.
     pub sweep_seconds: f64,
 }
@@ -218,9 +223,11 @@ impl Vitals {
             last_acknowledged: (acknowledged > 0).then_some(acknowledged as f64 / 1e6),
             look_seconds: leads.then(|| ago(seen.looked.unwrap_or(state.since))),
             xmin_age: seen.xmin_age.filter(|_| leads),
+            pin: seen.pin(&ago).filter(|_| leads),
             kafka: self.kafka_state(&ago),
             stages: self.stages.read(),
             changes: state.changes.iter().cloned().collect(),
+            last_parked: state.last_parked.clone(),
             sweep_seconds: self.sweep.as_secs_f64(),
         }
     }
@@ -285,6 +292,13 @@ impl State {
 }
 
 impl Seen {
+    /// Held for as much longer as nobody looked.
+    fn pin(&self, ago: &dyn Fn(Instant) -> f64) -> Option<Pin> {
+        let (pin, seen) = self.pin.clone()?;
+        let seconds = pin.seconds.map(|seconds| seconds + ago(seen));
+        Some(Pin { seconds, ..pin })
+    }
+
     /// Rows above the cursor, and those that were fetched and are still in the table.
     fn backlog(&self, standing: &Standing, refused: usize) -> Option<Backlog> {
         // Rows below the cursor are older than those above it, as a rule.

@@ -1,5 +1,6 @@
 //! What the tests stand on: services, a world for each test, the relay as a process, a consumer.
 
+mod browser;
 mod cable;
 mod certificates;
 mod checkup;
@@ -16,6 +17,7 @@ mod roles;
 mod services;
 mod world;
 
+pub(crate) use browser::{Browser, Scheme, Scripts};
 pub(crate) use cable::Cable;
 pub(crate) use certificates::{Authority, Identity};
 pub(crate) use checkup::Checkup;

@@ -16,7 +16,7 @@ pub(crate) struct Proxy {
 
 /// What all connections share.
 struct Wire {
-    target: String,
+    target: Mutex<String>,
     is_stalled: Mutex<bool>,
     passes: Condvar,
     ended: AtomicBool,
@@ -29,7 +29,7 @@ impl Proxy {
         let listener = TcpListener::bind(listen).expect("the proxy's port is free");
         let address = listener.local_addr().expect("an address");
         let wire = Arc::new(Wire {
-            target: target.to_owned(),
+            target: Mutex::new(target.to_owned()),
             is_stalled: Mutex::new(false),
             passes: Condvar::new(),
             ended: AtomicBool::new(false),
@@ -47,6 +47,12 @@ impl Proxy {
     /// Where to connect to.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Ends every connection; new ones lead elsewhere, or end at once where nobody listens.
+    pub(crate) fn lead_to(&self, target: &str) {
+        target.clone_into(&mut self.wire.target());
+        self.cut();
     }
 
     /// Ends every connection; new ones are taken.
@@ -83,6 +89,10 @@ impl Drop for Proxy {
 }
 
 impl Wire {
+    fn target(&self) -> std::sync::MutexGuard<'_, String> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn connections(&self) -> std::sync::MutexGuard<'_, HashMap<u64, [TcpStream; 2]>> {
         self.connections
             .lock()
@@ -119,7 +129,8 @@ fn accept(listener: &TcpListener, wire: &Arc<Wire>) {
         std::thread::spawn(move || {
             wire.await_passing();
             // A target that is away closes the connection, as it would itself.
-            if let Ok(far) = TcpStream::connect(&wire.target) {
+            let target = wire.target().clone();
+            if let Ok(far) = TcpStream::connect(target) {
                 carry(number, &near, &far, &wire);
             }
         });

@@ -141,13 +141,22 @@ impl Drop for Instance {
     }
 }
 
-/// Why this machine cannot have a service that comes from Debian's package alone. A test that is left out for it says so.
-pub(crate) fn not_here(what: &str) -> Option<String> {
+/// Fetches programs, and what the script says of them; or why this machine cannot have them. A test that is left out for it says so.
+pub(crate) fn fetch(what: &str) -> Result<HashMap<String, String>, String> {
     let output = run_script(&["fetch", what]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() {
+        return Ok(variables(output));
+    }
     let excuses = ["there is no apt here", " is missing"];
-    let excused = !output.status.success() && excuses.iter().any(|excuse| said.contains(excuse));
-    excused.then_some(said)
+    let excused = excuses.iter().any(|excuse| said.contains(excuse));
+    assert!(excused, "scripts/services fetch {what}: {said}");
+    Err(said)
+}
+
+/// Why this machine cannot have a service that comes from Debian's package alone.
+pub(crate) fn not_here(what: &str) -> Option<String> {
+    fetch(what).err()
 }
 
 fn run_script(arguments: &[&str]) -> Output {
@@ -166,6 +175,10 @@ fn script(arguments: &[&str]) -> HashMap<String, String> {
         "scripts/services {arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    variables(output)
+}
+
+fn variables(output: Output) -> HashMap<String, String> {
     let text = String::from_utf8(output.stdout).expect("variables are text");
     text.lines()
         .filter_map(|line| line.split_once('='))
