@@ -48,6 +48,34 @@ const PURE: &[&str] = &[
     "event.rs",
 ];
 
+/// Where a secret is taken out of its wrapper, and for whom. Nowhere else may it be text.
+const SECRETS: &[(&str, &str)] = &[
+    (
+        "config/database_url.rs",
+        "it is taken apart and put together",
+    ),
+    (
+        "config/in_force.rs",
+        "its user is shown, and the properties that are no secrets",
+    ),
+    ("config/settle.rs", "it is checked"),
+    ("postgres/session.rs", "the driver has it"),
+    (
+        "kafka/producer.rs",
+        "the C library has it, and it is taken out of the library's words",
+    ),
+    ("kafka/trouble.rs", "the library's TLS is tried"),
+    ("relay/run.rs", "a property that is no secret is read"),
+    ("app/http/sessions.rs", "the token is made a hash"),
+    (
+        "app/bench/stage.rs",
+        "a relay of its own is started with it, by its standard input",
+    ),
+];
+
+/// Types of libraries that show a secret they hold.
+const SHOWING: &[&str] = &["PgConnectOptions", "ClientConfig"];
+
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -146,6 +174,37 @@ fn libraries_stay_in_their_rooms() {
             );
         }
     }
+}
+
+#[test]
+fn secrets_are_taken_out_where_they_are_needed_and_nothing_that_shows_them_can_be_printed() {
+    let mut exposing = BTreeSet::new();
+    for (name, _, lines) in files() {
+        let code: Vec<&String> = lines
+            .iter()
+            .take_while(|line| *line != "#[cfg(test)]")
+            .collect();
+        if !name.contains("tests") && code.iter().any(|line| line.contains(".expose_secret()")) {
+            exposing.insert(name.clone());
+        }
+        // A struct with its attributes, up to its end.
+        let text = code
+            .iter()
+            .map(|line| line.as_str())
+            .collect::<Vec<_>>()
+            .join("\n");
+        for part in text.split("#[derive(").skip(1) {
+            let whole = part.split("\n}").next().unwrap_or_default();
+            let derives = whole.split(')').next().unwrap_or_default();
+            let shows = SHOWING.iter().any(|it| whole.contains(&format!(": {it},")));
+            assert!(
+                !(shows && derives.contains("Debug")),
+                "{name} can print a secret: {whole}"
+            );
+        }
+    }
+    let known: BTreeSet<String> = SECRETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(exposing, known);
 }
 
 #[test]

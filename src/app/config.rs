@@ -4,12 +4,13 @@ use std::io::Write;
 
 use super::failure::{Failure, Outcome};
 use crate::config::{InForce, Overrides, Shown};
+use crate::kafka;
 
 /// Says what is in force and where it came from.
 pub(super) fn config(overrides: Overrides, json: bool) -> Outcome {
     let env = |name: &str| std::env::var(name).ok();
-    let in_force =
-        InForce::load(overrides, &env).map_err(|faults| Failure::Usage(faults.to_string()))?;
+    let in_force = InForce::load(overrides, &env, &kafka::takes)
+        .map_err(|faults| Failure::Usage(faults.to_string()))?;
     let mut out = std::io::stdout().lock();
     if !json {
         write!(out, "{in_force}")?;

@@ -60,23 +60,25 @@ pub enum Shown {
 }
 
 impl InForce {
-    /// Reads the same layers as [`super::Settings::load`]. Nothing is required: what is not given is shown as such.
+    /// Reads the same layers as [`super::Settings::load`]. Nothing is required: what is not given is shown as such. `takes` says whether Kafka's library
+    /// takes a property with a value: one that it does not know may be a secret under a name with a slip.
     ///
     /// # Errors
     /// Everything that is wrong with what is given, at once.
     pub fn load(
         overrides: Overrides,
         env: &dyn Fn(&str) -> Option<String>,
+        takes: &dyn Fn(&str, &str) -> bool,
     ) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         let layer = merged(overrides, env, &mut faults);
-        let in_force = Self::of(&layer);
+        let in_force = Self::of(&layer, takes);
         settle::settle(layer, Needs { kafka: false }, &mut faults);
         faults.given_only().or(Some(in_force))
     }
 
     // Each field is named, so that a new one cannot be forgotten here.
-    fn of(layer: &Layer) -> Self {
+    fn of(layer: &Layer, takes: &dyn Fn(&str, &str) -> bool) -> Self {
         let Layer {
             database_url,
             // Given by the environment alone, and a secret: it is no part of a file.
@@ -103,6 +105,9 @@ impl InForce {
             let shown = match &given.value {
                 Secret::File(path) => Shown::File(path.clone()),
                 Secret::Text(_) if is_secret(name) => Shown::Text(HIDDEN.into()),
+                Secret::Text(text) if !takes(name, text.expose_secret()) => {
+                    Shown::Text(HIDDEN.into())
+                }
                 Secret::Text(text) => Shown::Text(text.expose_secret().into()),
             };
             // A dot in a name would be a table in a table.
@@ -312,8 +317,9 @@ fn url(given: Option<&Given<Secret>>) -> InForceValue {
 
 /// Whether a property of librdkafka is one that must not be shown. By its words: a name too many does no harm.
 fn is_secret(name: &str) -> bool {
-    const WORDS: [&str; 6] = [
+    const WORDS: [&str; 7] = [
         "password",
+        "passphrase",
         "secret",
         "pem",
         "token",

@@ -49,7 +49,7 @@ pub use failure::{Refusal, Verdict, decide, told};
 pub use grants::{Grant, may_create, may_read, may_transact};
 pub use history::{History, HistoryError, Range, Record};
 pub use probe::Writing;
-pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError, check};
+pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError, check, takes};
 pub use receipt::{Receipt, Unreadable};
 pub use receipts::{Receipts, ReceiptsError};
 pub use reports::{Delivered, Reports};

@@ -205,6 +205,12 @@ pub fn check(kafka: &Kafka) -> Result<(), ConfigError> {
     Admin::new(kafka).map(drop)
 }
 
+/// Whether the library knows a property of this name and takes the value.
+pub fn takes(name: &str, value: &str) -> bool {
+    let mut config = ClientConfig::new();
+    config.set(name, value).create_native_config().is_ok()
+}
+
 /// What the producer says at once about a record. It speaks of this one alone, so that a suspicion is a conviction.
 pub(super) fn send_error(topic: &str, error: &KafkaError) -> SendError {
     use RDKafkaErrorCode as Code;

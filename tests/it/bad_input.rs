@@ -3,7 +3,7 @@
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::RDKafkaApiKey;
 
-use crate::support::{Consumer, Relay, World, create_topic, get, last_words, refused};
+use crate::support::{Services, World, doorbell, last_words, refused};
 
 #[test]
 fn what_is_wrong_with_the_database_is_said_in_one_line() {
@@ -142,30 +142,124 @@ fn faults_of_a_file_are_all_said_and_a_secret_never_is() {
     );
 }
 
+/// Nobody is there: what is opened would be said to be away, with another exit code.
+const NOWHERE: &str = "postgres://u@127.0.0.1:1/x";
+
 #[test]
-fn a_password_in_the_url_is_in_no_log_no_page_and_no_error() {
-    let world = World::new("secret");
-    create_topic(&world, &world.topic, 1, &[]);
-    let secret = "pl4nted-s3cret";
-    let url = world
-        .database_url
-        .replace("postgres@", &format!("postgres:{secret}@"));
-    let relay = Relay::leading(&world, &["--database-url", &url, "--listen", "127.0.0.1:0"]);
-    world.doorbell(&["emit", "--type", "t", "x"]);
-    Consumer::new(&world, &world.topic).await_records(1);
-    for path in ["/", "/metrics", "/readyz", "/status.json"] {
-        let answer = get(&relay, path);
-        assert_eq!(answer.code, 200, "{answer:?}");
-        assert!(!answer.body.contains(secret), "{answer:?}");
+fn a_wrong_command_line_is_one_line_that_says_what_was_meant() {
+    let world = World::empty("badusage", Services::shared().clone());
+    for (words, said) in [
+        (
+            &[][..],
+            &["no command is given", "run", "see `doorbell --help`"][..],
+        ),
+        (
+            &["dead"],
+            &["no command is given", "list", "see `doorbell dead --help`"],
+        ),
+        (&["receipts"], &["no command is given", "accept"]),
+        (&["rum"], &["'rum'", "'run'"]),
+        (&["dead", "lisd"], &["'lisd'", "'list'"]),
+        (
+            &["run", "--sweeep", "1s"],
+            &["'--sweeep'", "'--sweep'", "see `doorbell run"],
+        ),
+        (&["run", "--sweep"], &["--sweep", "none was supplied"]),
+        (
+            &["run", "--start-timeout", "soon"],
+            &["'soon'", "--start-timeout"],
+        ),
+        (&["run", "--json", "--json"], &["--json", "multiple times"]),
+        (&["run", "outbox"], &["'outbox'"]),
+        (&["emit", "x"], &["--type"]),
+        (
+            &["emit", "--type", "t", "--tombstone", "x"],
+            &["--tombstone", "cannot be used with"],
+        ),
+        (&["completions"], &["<SHELL>"]),
+        (&["completions", "cmd"], &["'cmd'", "bash"]),
+        (&["status", "--watch", "1ms"], &["'1ms'", "100ms"]),
+        (&["bench", "nothing"], &["'nothing'"]),
+    ] {
+        refused(&world.doorbell(words), 2, said);
     }
-    assert_eq!(relay.count_log(secret), 0);
-    let away = url.replace(
-        world.database_url.rsplit_once('@').expect("a host").1,
-        "127.0.0.1:1/x",
+    for words in [
+        &["--help"][..],
+        &["-h"],
+        &["run", "--help"],
+        &["help", "dead"],
+        &["--version"],
+    ] {
+        let output = world.doorbell(words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert!(output.stderr.is_empty() && !output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_secret_file_that_cannot_be_used_ends_the_start_before_anything_is_opened() {
+    let world = World::empty("badsecret", Services::shared().clone());
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("room for a file");
+        path.display().to_string()
+    };
+    let (empty, binary) = (write("empty", b"\n"), write("binary", b"hush\xff"));
+    let itself = folder.path().display().to_string();
+    for (file, why) in [
+        ("/nowhere/secret", "No such file"),
+        (itself.as_str(), "directory"),
+        (&empty, "it is empty"),
+        (&binary, "it is not UTF-8"),
+    ] {
+        let run = |variables: &[(&str, &str)], config: &str| {
+            let config = write("doorbell.toml", config.as_bytes());
+            let mut command = doorbell(&world, &["run", "--config", &config]);
+            command
+                .env_remove("DATABASE_URL")
+                .envs(variables.iter().copied());
+            command.output().expect("the binary runs")
+        };
+        let url = ("DATABASE_URL", NOWHERE);
+        let said = [file, why];
+        refused(
+            &run(&[("DATABASE_URL_FILE", file)], ""),
+            2,
+            &[&["DATABASE_URL_FILE"], &said[..]].concat(),
+        );
+        refused(
+            &run(&[url, ("PGPASSWORD_FILE", file)], ""),
+            2,
+            &[&["PGPASSWORD_FILE"], &said[..]].concat(),
+        );
+        let mechanism = "[kafka.properties]\n'sasl.mechanism' = 'OAUTHBEARER'\n";
+        refused(
+            &run(&[url, ("KAFKA_TOKEN_FILE", file)], mechanism),
+            2,
+            &[&["KAFKA_TOKEN_FILE"], &said[..]].concat(),
+        );
+        let property = format!("[kafka.properties]\n'sasl.password' = {{ file = '{file}' }}\n");
+        refused(
+            &run(&[url], &property),
+            2,
+            &[&["doorbell.toml:2"], &said[..]].concat(),
+        );
+        let database = format!("[database]\nurl = {{ file = '{file}' }}\n");
+        refused(
+            &run(&[], &database),
+            2,
+            &[&["doorbell.toml:2"], &said[..]].concat(),
+        );
+    }
+    let good = write("good", NOWHERE.as_bytes());
+    let both = [("DATABASE_URL", NOWHERE), ("DATABASE_URL_FILE", &good)];
+    let output = doorbell(&world, &["run"]).envs(both).output();
+    refused(
+        &output.expect("the binary runs"),
+        2,
+        &["DATABASE_URL is set as well", "keep one"],
     );
-    let output = world.doorbell(&["status", "--database-url", &away]);
-    refused(&output, 1, &["cannot be reached"]);
-    assert!(!String::from_utf8_lossy(&output.stderr).contains(secret));
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod record;
 mod replaced;
 mod replicas;
 mod rights;
+mod secrets;
 mod secure;
 mod stress;
 mod strict_order;

@@ -2,5 +2,6 @@
 
 mod cluster;
 mod kafka;
-
 mod postgres;
+
+pub(crate) use cluster::{Cluster, OTHER_PASSWORD};

@@ -7,6 +7,11 @@ use crate::config::in_force::{InForce, Section};
 
 const EXAMPLE: &str = include_str!("../../../doorbell.example.toml");
 
+/// As the library, which knows no property of another name.
+fn takes(name: &str, _: &str) -> bool {
+    name != "sasl.pasword"
+}
+
 fn in_force(file: &str, mut flags: Overrides, env: &[(&str, &str)]) -> InForce {
     let mut config = NamedTempFile::new().expect("a folder for temporary files");
     config.write_all(file.as_bytes()).expect("room");
@@ -15,7 +20,7 @@ fn in_force(file: &str, mut flags: Overrides, env: &[(&str, &str)]) -> InForce {
         let (_, value) = env.iter().find(|(known, _)| *known == name)?;
         Some((*value).to_owned())
     };
-    InForce::load(flags, &env).expect("nothing is wrong")
+    InForce::load(flags, &env, &takes).expect("nothing is wrong")
 }
 
 /// Each value as `path value origin`, the file under its usual name.
@@ -79,12 +84,12 @@ fn each_value_is_shown_with_its_origin_and_secrets_are_not() {
 #[test]
 fn what_is_not_given_is_no_fault_and_what_is_wrong_is() {
     let env = |_: &str| None;
-    let shown = InForce::load(Overrides::default(), &env).expect("nothing is wrong");
+    let shown = InForce::load(Overrides::default(), &env, &takes).expect("nothing is wrong");
     let shown = shown.to_string();
     assert!(shown.contains("# url ="), "{shown}");
     assert!(shown.contains("# not given"), "{shown}");
     let env = |name: &str| (name == "DATABASE_URL").then(|| "mysql://HUNTER2".to_owned());
-    let faults = InForce::load(Overrides::default(), &env).expect_err("that is no URL");
+    let faults = InForce::load(Overrides::default(), &env, &takes).expect_err("that is no URL");
     assert!(faults.to_string().starts_with("environment DATABASE_URL: "));
 }
 
@@ -193,5 +198,27 @@ fn the_snippets_of_the_page_on_security_are_configurations() {
             &own
         };
         load(&snippet, needed).expect(&snippet);
+    }
+}
+
+#[test]
+fn every_property_that_holds_a_secret_or_is_unknown_is_hidden() {
+    let secrets = [
+        "sasl.password",
+        "ssl.key.password",
+        "ssl.key.pem",
+        "ssl.keystore.password",
+        "sasl.oauthbearer.config",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.assertion.private.key.passphrase",
+        "sasl.oauthbearer.assertion.private.key.pem",
+        "sasl.oauthbearer.client.credentials.client.secret",
+        "sasl.pasword",
+    ];
+    for name in secrets {
+        let file = format!("[kafka.properties]\n\"{name}\" = \"HUNTER2\"\n");
+        let shown = in_force(&file, Overrides::default(), &[]).to_string();
+        assert!(!shown.contains("HUNTER2"), "{shown}");
+        assert!(shown.contains(&format!("\"{name}\" = \"***\"")), "{shown}");
     }
 }

@@ -8,22 +8,22 @@ use tempfile::TempDir;
 use crate::support::{Authority, Identity, Instance, Services};
 
 /// The passwords of the users, planted as secrets too.
-pub(super) const PASSWORD: &str = "pl4nted-s4sl-p4ssword";
-pub(super) const OTHER_PASSWORD: &str = "pl4nted-other-p4ssword";
+pub(crate) const PASSWORD: &str = "pl4nted-s4sl-p4ssword";
+pub(crate) const OTHER_PASSWORD: &str = "pl4nted-other-p4ssword";
 
 /// One broker with a listener for each way in.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     instance: Instance,
-    pub(super) folder: TempDir,
-    pub(super) authority: Authority,
-    pub(super) own: Identity,
+    pub(crate) folder: TempDir,
+    pub(crate) authority: Authority,
+    pub(crate) own: Identity,
 }
 
 static RUNNING: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
 
 impl Cluster {
     /// The one that runs, or a new one.
-    pub(super) fn shared() -> Arc<Self> {
+    pub(crate) fn shared() -> Arc<Self> {
         // A test that failed while it started leaves nothing behind.
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         running.upgrade().unwrap_or_else(|| {
@@ -53,12 +53,12 @@ impl Cluster {
     }
 
     /// The services, of which Kafka is this one, by its listener without questions.
-    pub(super) fn services(&self) -> Services {
+    pub(crate) fn services(&self) -> Services {
         self.instance.services()
     }
 
     /// The address of a listener: `PLAIN`, `LOGIN`, `MUTUAL` or `EXPIRED`.
-    pub(super) fn at(&self, listener: &str) -> String {
+    pub(crate) fn at(&self, listener: &str) -> String {
         format!(
             "localhost:{}",
             self.instance.variable(&format!("KAFKA_PORT_{listener}"))
@@ -66,14 +66,14 @@ impl Cluster {
     }
 
     /// A file in the cluster's folder.
-    pub(super) fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).expect("room for a file");
         path
     }
 }
 
-pub(super) fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 

@@ -11,6 +11,7 @@ mod kafka;
 mod leaks;
 mod load;
 mod meter;
+mod planted;
 mod proxy;
 mod relay;
 mod roles;
@@ -31,6 +32,7 @@ pub(crate) use kafka::{
 pub(crate) use leaks::{LEFT, processes_of};
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;
+pub(crate) use planted::Planted;
 pub(crate) use proxy::Proxy;
 pub(crate) use relay::Relay;
 pub(crate) use roles::{Grant, Roles, grants};

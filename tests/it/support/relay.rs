@@ -92,7 +92,9 @@ impl Relay {
         self.await_log(SAID);
         let log = self.log();
         let said = log.iter().find_map(|line| line.split_once(SAID));
-        said.expect("it was awaited").1.to_owned()
+        let rest = said.expect("it was awaited").1;
+        // In JSON more follows it.
+        rest.split('"').next().unwrap_or_default().to_owned()
     }
 
     pub(crate) fn log(&self) -> Vec<String> {

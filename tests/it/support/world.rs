@@ -166,6 +166,12 @@ impl World {
         rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    /// The texts that a query gives.
+    pub(crate) fn texts(&mut self, sql: &str) -> Vec<String> {
+        let rows = self.rows(sql);
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
     /// The one number that a query gives.
     pub(crate) fn number(&mut self, sql: &str) -> i64 {
         let row = self.rows(sql).pop().expect("one row");
