@@ -171,7 +171,14 @@ fn kafka_that_is_silent_makes_the_pipe_stuck_and_kafka_that_goes_away_is_said_at
 
     // Nobody is told anything by a row: there is none, neither now nor at the return.
     kafka.kill("kafka");
-    await_readiness(&relay, 503, &["Kafka cannot be reached"]);
+    await_readiness(
+        &relay,
+        503,
+        &[
+            "Kafka cannot be reached",
+            "; rows wait in the table. Is a broker down, its disk full, or the network cut? `doorbell check` looks further",
+        ],
+    );
     kafka.again();
     await_readiness(&relay, 200, &["leading"]);
 }
