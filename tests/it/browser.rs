@@ -3,12 +3,13 @@
 use thirtyfour::Key;
 
 use crate::support::{
-    Browser, Proxy, Relay, Scheme, Scripts, World, create_topic, eventually, get,
+    Browser, Consumer, Proxy, Relay, Scheme, Scripts, World, create_topic, eventually, get,
 };
 
 const ANY: &[&str] = &["--listen", "127.0.0.1:0"];
 /// Nobody listens there.
 const NOWHERE: &str = "127.0.0.1:1";
+const TOKEN: &str = "a-token-of-the-tests";
 const OVERFLOW: &str =
     "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
 
@@ -155,6 +156,95 @@ fn walked(browser: &Browser) {
         );
         assert_eq!(outline, "solid 3px", "{element}");
     }
+}
+
+/// A leading relay with a file of settings for its port.
+fn configured(world: &World, http: &str) -> Relay {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (token, config) = (folder.path().join("token"), folder.path().join("config"));
+    std::fs::write(&token, TOKEN).expect("room for a token");
+    let http = http.replace("TOKEN_FILE", token.to_str().expect("a path"));
+    let text = format!(
+        "[http]\n{http}\n[[outbox]]\nsweep = '1h'\ntopic = '{}'\n",
+        world.topic
+    );
+    std::fs::write(&config, text).expect("room for settings");
+    Relay::leading(
+        world,
+        &[ANY, &["--config", config.to_str().expect("a path")]].concat(),
+    )
+}
+
+#[test]
+fn a_dead_letter_is_retried_by_a_click_and_one_is_dropped_after_a_question() {
+    let Some(browser) = Browser::open(Scripts::On) else {
+        return;
+    };
+    let mut world = World::new("clicks");
+    create_topic(&world, &world.topic, 1, &[]);
+    world.sql(
+        "INSERT INTO doorbell.dead (outbox, row_id, created_at, type, payload, key, routed_to, reason, code, payload_size, key_size, headers_size, attempts) \
+         SELECT 'public.outbox', 1000 + n, now(), 'OrderCreated', '{\"id\": 7}', 'k' || n, 'orders', 'Kafka does not know the topic', 'UnknownTopic', 9, 2, 0, 1 \
+         FROM generate_series(1, 2) n",
+    );
+    let relay = configured(&world, "token_file = 'TOKEN_FILE'\nshow_payloads = true");
+    browser.visit(&relay, "/");
+    browser.click("a[href='/dead']");
+    browser.await_words(&["2 dead letters.", "UnknownTopic", "Token of this relay"]);
+    accessible(&browser, "dead-closed");
+    browser.fill("#token", TOKEN);
+    browser.click("#enter button");
+    browser.await_words(&["You may retry and drop."]);
+    accessible(&browser, "dead-open");
+    walked(&browser);
+
+    browser.click("#dead tbody tr:first-child button.retry");
+    browser.await_words(&["1 dead letter."]);
+    let mut consumer = Consumer::new(&world, &world.topic);
+    let arrived = consumer.await_records(1);
+    assert_eq!(
+        arrived[0].payload.as_deref(),
+        Some(b"{\"id\": 7}".as_slice())
+    );
+
+    browser.click("#dead tbody tr:first-child button.drop");
+    browser.await_words(&["Keep"]);
+    accessible(&browser, "dead-question");
+    browser.click("#keep");
+    browser.await_words(&["1 dead letter."]);
+    browser.click("#dead tbody tr:first-child button.drop");
+    browser.click("#drop");
+    browser.await_words(&["0 dead letters."]);
+    accessible(&browser, "dead-none");
+    assert_eq!(
+        world.number("SELECT count(*) FROM doorbell.dead WHERE retried_at IS NULL"),
+        0
+    );
+    world.await_empty();
+    assert_eq!(
+        consumer.await_records(1).len(),
+        1,
+        "what was dropped is not sent"
+    );
+}
+
+#[test]
+fn without_a_token_dead_letters_are_only_shown_also_on_a_phone() {
+    let Some(browser) = Browser::open(Scripts::On) else {
+        return;
+    };
+    let mut world = World::new("shown");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = configured(&world, "");
+    world.sql("INSERT INTO outbox (type, key, payload, headers) VALUES ('OrderCreated', repeat('k', 500), 'x', '[]')");
+    world.await_empty();
+    browser.screen(320, 640);
+    browser.visit(&relay, "/dead");
+    browser.await_words(&["1 dead letter.", "InvalidHeaders", "This page only shows."]);
+    let forms = browser.run("return document.querySelectorAll('form[method=post]').length");
+    assert_eq!(forms, 0);
+    assert_eq!(browser.run(OVERFLOW), 0);
+    accessible(&browser, "phone-dead");
 }
 
 #[test]

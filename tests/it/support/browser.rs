@@ -143,6 +143,21 @@ impl Browser {
         });
     }
 
+    /// Clicks what a selector finds.
+    #[track_caller]
+    pub(crate) fn click(&self, selector: &str) {
+        self.wait(async { self.window().find(By::Css(selector)).await?.click().await });
+    }
+
+    /// Types into what a selector finds.
+    #[track_caller]
+    pub(crate) fn fill(&self, selector: &str, text: &str) {
+        self.wait(async {
+            let field = self.window().find(By::Css(selector)).await?;
+            field.send_keys(text).await
+        });
+    }
+
     /// Presses a key, where the focus is.
     pub(crate) fn press(&self, key: Key) {
         self.wait(self.window().action_chain().send_keys(key).perform());
