@@ -68,6 +68,7 @@ fn run(plan: Plan) {
     let begun = Instant::now();
     let mut course = Course {
         ledger: &ledger,
+        listener: &listener,
         settled: vec![0; ledger.writers()],
         happened: Vec::new(),
     };
@@ -106,6 +107,7 @@ type Begun = (Kind, Instant, Option<Instant>);
 /// The faults so far.
 struct Course<'a> {
     ledger: &'a Ledger,
+    listener: &'a Listener,
     settled: Vec<usize>,
     happened: Vec<Happened>,
 }
@@ -143,7 +145,8 @@ impl Course<'_> {
             stage.check_relays();
             assert!(
                 ended.elapsed() < RECOVERY,
-                "{missing} rows have not arrived {RECOVERY:?} after {faults:?}\n{}",
+                "{missing} rows have not arrived {RECOVERY:?} after {faults:?}\n{}\n{}",
+                self.listener.words(),
                 stage.words()
             );
             std::thread::sleep(Duration::from_millis(5));

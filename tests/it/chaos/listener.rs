@@ -1,6 +1,6 @@
 //! The consumer of the run: when each record came, and which of them are doubles or out of order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -33,6 +33,50 @@ pub(crate) struct Seen {
     pub(crate) disorder: Vec<(Name, Name)>,
     /// No writer wrote it.
     pub(crate) strangers: Vec<String>,
+    /// A consumer that read nothing for long was let go, and another went on at the same place.
+    pub(crate) renewed: usize,
+    /// The last thing a consumer complained of.
+    pub(crate) complaint: String,
+    /// The last offset of each partition.
+    pub(crate) offsets: BTreeMap<i32, i64>,
+}
+
+/// Longer than a broker that was killed is away. Who reads with another consumer meets what is wrong with the topic again, and what
+/// was wrong with the consumer no more.
+const DEAF: Duration = Duration::from_secs(45);
+
+/// What is read, and how.
+struct Source {
+    brokers: String,
+    topic: String,
+    partitions: i32,
+    isolation: &'static str,
+}
+
+impl Source {
+    /// Reads after these offsets.
+    fn consumer(&self, offsets: &BTreeMap<i32, i64>) -> BaseConsumer {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("group.id", "doorbell-chaos")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", self.isolation)
+            .set("reconnect.backoff.max.ms", "500")
+            .set("fetch.error.backoff.ms", "100")
+            .set("topic.metadata.refresh.fast.interval.ms", "100")
+            .create()
+            .expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            let last = offsets.get(&partition);
+            let next = last.map_or(Offset::Beginning, |last| Offset::Offset(last + 1));
+            list.add_partition_offset(&self.topic, partition, next)
+                .expect("an offset");
+        }
+        consumer.assign(&list).expect("an assignment");
+        consumer
+    }
 }
 
 pub(crate) struct Listener {
@@ -54,25 +98,15 @@ impl Listener {
             Delivery::AtLeastOnce => "read_uncommitted",
             Delivery::ExactlyOnce => "read_committed",
         };
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("group.id", "doorbell-chaos")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", isolation)
-            .set("reconnect.backoff.max.ms", "500")
-            .set("fetch.error.backoff.ms", "100")
-            .set("topic.metadata.refresh.fast.interval.ms", "100")
-            .create()
-            .expect("a consumer");
-        let mut list = TopicPartitionList::new();
-        for partition in 0..partitions {
-            list.add_partition_offset(topic, partition, Offset::Beginning)
-                .expect("an offset");
-        }
-        consumer.assign(&list).expect("an assignment");
+        let source = Source {
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
+            partitions,
+            isolation,
+        };
         let (stop, seen) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Seen>>::default());
         let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&seen));
-        let thread = std::thread::spawn(move || listen(&consumer, &ledger, &stopped, &noted));
+        let thread = std::thread::spawn(move || listen(&source, &ledger, &stopped, &noted));
         Self {
             stop,
             seen,
@@ -83,6 +117,15 @@ impl Listener {
     pub(crate) fn seen(&self) -> Seen {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.clone()
+    }
+
+    /// Where it is, for whoever has to find out what hangs.
+    pub(crate) fn words(&self) -> String {
+        let seen = self.seen();
+        format!(
+            "consumer: {} records, last offsets {:?}, renewed {} times, last complaint {:?}",
+            seen.records, seen.offsets, seen.renewed, seen.complaint
+        )
     }
 }
 
@@ -95,23 +138,36 @@ impl Drop for Listener {
     }
 }
 
-fn listen(consumer: &BaseConsumer, ledger: &Ledger, stop: &AtomicBool, seen: &Mutex<Seen>) {
+fn listen(source: &Source, ledger: &Ledger, stop: &AtomicBool, seen: &Mutex<Seen>) {
+    let seen = || seen.lock().unwrap_or_else(PoisonError::into_inner);
     let mut highest: HashMap<String, Name> = HashMap::new();
-    let mut offsets: HashMap<i32, i64> = HashMap::new();
+    let mut consumer = source.consumer(&BTreeMap::new());
+    let mut heard = Instant::now();
     while !stop.load(Ordering::SeqCst) {
-        // A broker that is away is an error that passes.
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else {
-            continue;
+        if heard.elapsed() > DEAF {
+            consumer = source.consumer(&seen().offsets);
+            heard = Instant::now();
+            seen().renewed += 1;
+        }
+        let message = match consumer.poll(Duration::from_millis(50)) {
+            Some(Ok(message)) => message,
+            // A broker that is away is an error that passes.
+            Some(Err(error)) => {
+                seen().complaint = error.to_string();
+                continue;
+            }
+            None => continue,
         };
         let at = Instant::now();
+        heard = at;
         let (partition, offset) = (message.partition(), message.offset());
         // A consumer that lost its place and reads again sees no double.
-        let last = offsets.entry(partition).or_insert(-1);
+        let mut seen = seen();
+        let last = seen.offsets.entry(partition).or_insert(-1);
         if offset <= *last {
             continue;
         }
         *last = offset;
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.records += 1;
         let payload = message.payload().unwrap_or_default();
         let Some(name) = Name::read(payload) else {

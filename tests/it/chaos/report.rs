@@ -31,6 +31,8 @@ pub(crate) struct Report {
     out_of_order: usize,
     lost: usize,
     leaked: usize,
+    /// The run's own consumer read nothing for long, and another one went on in its place.
+    consumers_renewed: usize,
     longest_stall: Option<Stall>,
     verify: Value,
 }
@@ -89,6 +91,7 @@ impl Report {
             out_of_order: seen.disorder.len(),
             lost: rows.lost.len(),
             leaked: rows.leaked.len() + seen.strangers.len(),
+            consumers_renewed: seen.renewed,
             longest_stall: longest.map(|(wait, fault, row)| Stall {
                 millis: (*wait).into(),
                 row: row.clone(),
@@ -124,6 +127,7 @@ impl Report {
                 self.doubles, self.doubles_beside_no_fault, self.farthest_double.0
             ),
         );
+        line("consumers renewed", &self.consumers_renewed);
         if let Some(stall) = &self.longest_stall {
             let fault = stall
                 .fault

@@ -367,8 +367,9 @@ impl Stage {
             let from = log.len().saturating_sub(15);
             format!("relay {}:\n{}", relay.pid(), log[from..].join("\n"))
         };
+        let rows = self.database.number("SELECT count(*) FROM outbox");
         let all: Vec<String> = self.relays.iter().flatten().map(last).collect();
-        all.join("\n")
+        format!("rows in the table: {rows:?}\n{}", all.join("\n"))
     }
 }
 
