@@ -10,8 +10,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::failure::Failure;
 use super::terminal;
 
-/// Parts that say nothing of use unless they are asked for.
-const QUIET: &str = "librdkafka=off,rdkafka=off,sqlx=warn";
+/// Parts that say nothing of use unless they are asked for. The pool behind the session that listens warns of a session that is lost, as
+/// we do, and does not say what follows from it.
+const QUIET: &str = "librdkafka=off,rdkafka=off,sqlx=warn,sqlx_core::pool=off";
 /// Each change of state, and nothing for a single row.
 const USUAL: &str = "info";
 
