@@ -245,6 +245,11 @@ fn without_a_token_dead_letters_are_only_shown_also_on_a_phone() {
     assert_eq!(forms, 0);
     assert_eq!(browser.run(OVERFLOW), 0);
     accessible(&browser, "phone-dead");
+
+    browser.click("a[href='/relays']");
+    browser.await_words(&["nobody would take over", "Ask again"]);
+    assert_eq!(browser.run(OVERFLOW), 0);
+    accessible(&browser, "phone-relays");
 }
 
 #[test]
