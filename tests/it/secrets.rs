@@ -250,7 +250,8 @@ fn nothing_that_leaves_a_relay_that_works_has_a_secret_in_it() {
         }
         let sessions = format!("SELECT a::text FROM pg_stat_activity a WHERE usename = '{USER}'");
         let sessions = stage.world.texts(&sessions);
-        assert_eq!(sessions.len(), 4, "{sessions:?}");
+        // That of the page of dead letters may not have ended yet.
+        assert!(sessions.len() >= 4, "{sessions:?}");
         stage.planted.look("pg_stat_activity", &sessions.join("\n"));
         assert_eq!(stage.look_at_processes(relay.pid()), 1);
         let log = relay.log();

@@ -76,7 +76,7 @@ fn assert_idle(world: &mut World, meter: &Meter, relay: &Relay) {
     let swept = |relay: &Relay| relay.count_log("swept rows=");
     // A page is open all the while.
     let mut page = TcpStream::connect(relay.address()).expect("a connection");
-    page.write_all(b"GET /page/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    page.write_all(b"GET /page/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .expect("a question");
     relay.await_log_times("swept rows=", swept(relay) + 1);
     let before = meter.statements(world);

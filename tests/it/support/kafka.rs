@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -254,10 +254,15 @@ fn create<'a>(world: &World, mut new: NewTopic<'a>, settings: &[(&'a str, &'a st
         new = new.set(key, value);
     }
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-    let results = world.block_on(admin(world).create_topics(&[new], &options));
-    for result in results.expect("an answer") {
-        result.expect("the topic is created");
-    }
+    eventually(&format!("topic {topic} is created"), || {
+        let results = world.block_on(admin(world).create_topics([&new], &options));
+        let mut results = results.expect("an answer").into_iter();
+        match results.next().expect("one for each topic") {
+            // On a busy machine a broker is late with its word that it lives, and none is counted for a moment.
+            Err((_, Code::InvalidReplicationFactor)) => None,
+            result => Some(result.expect("the topic is created")),
+        }
+    });
     world.will_delete(topic);
 }
 
