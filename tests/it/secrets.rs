@@ -302,7 +302,7 @@ fn nothing_that_leaves_a_relay_that_works_has_a_secret_in_it() {
     let log = std::fs::read_to_string(log).expect("the server's log");
     stage.planted.look("the log of PostgreSQL", &log);
     assert!(
-        stage.planted.looked() > 1_000_000,
+        stage.planted.looked() > 100_000,
         "{}",
         stage.planted.looked()
     );
