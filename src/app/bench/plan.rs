@@ -201,6 +201,7 @@ impl Plan {
 
     /// The bytes that the brokers get, in one replica. Topics are deleted in between, but their files stay for a while.
     pub(super) fn broker_bytes(&self) -> u64 {
+        let modes = self.deliveries.len() as u64;
         let mut all: u64 = 0;
         if self.wants(Part::Writers) {
             let runs = 4 * self.clients.len() as u64 + 3 * u64::from(self.writer_rounds);
@@ -212,10 +213,14 @@ impl Plan {
             let held = self.backlog_rows(self.held_payload())
                 * (u64::from(self.held_payload()) + ROW_OVERHEAD);
             let once = self.backlogs().fold(held, u64::saturating_add);
-            all = all.saturating_add(once.saturating_mul(u64::from(self.drain_rounds)));
+            all = all.saturating_add(
+                once.saturating_mul(u64::from(self.drain_rounds))
+                    .saturating_mul(modes),
+            );
         }
         if self.wants(Part::Latency) {
-            all = all.saturating_add(self.rate_rows().saturating_mul(EVENT_BYTES + ROW_OVERHEAD));
+            let rows = self.rate_rows().saturating_mul(modes);
+            all = all.saturating_add(rows.saturating_mul(EVENT_BYTES + ROW_OVERHEAD));
         }
         all
     }
@@ -226,6 +231,7 @@ impl Plan {
         let around = Duration::from_secs(1);
         // Inserts and drains of a million rows, on a machine that is not fast.
         let rows = |rows: u64| Duration::from_micros(rows.saturating_mul(15));
+        let modes = self.deliveries.len() as u32;
         let mut time = Duration::ZERO;
         if self.wants(Part::Writers) {
             let runs = 4 * self.clients.len() as u32 + 3 * (self.writer_rounds - 1);
@@ -239,11 +245,12 @@ impl Plan {
                 .map(|payload| self.backlog_rows(*payload))
                 .sum();
             let drains = self.payloads.len() as u32 + 1;
-            time += self.drain_rounds * (rows(round + self.rows) + drains * around);
+            time += modes * self.drain_rounds * (rows(round + self.rows) + drains * around);
         }
         if self.wants(Part::Latency) {
             let rates = self.rates.len() as u32;
-            time += rates * (self.at_rate + around) + self.single_rows * self.single_gap + around;
+            let once = rates * (self.at_rate + around) + self.single_rows * self.single_gap;
+            time += modes * (once + around);
         }
         if self.wants(Part::Idle) {
             time += self.idle + around;
@@ -340,5 +347,16 @@ mod tests {
         assert_eq!(large.postgres_bytes(), 1_000 * small.postgres_bytes());
         assert!(large.postgres_bytes() >= 2_000_000_000);
         assert!(large.broker_bytes() >= 6_000_000_000);
+    }
+
+    #[test]
+    fn each_delivery_mode_is_counted_in_the_estimate() {
+        let both = ["--delivery", "at-least-once,exactly-once"];
+        for part in ["drain", "latency"] {
+            let (one, two) = (plan(&[part]), plan(&[&[part][..], &both].concat()));
+            assert!(two.time() >= 2 * one.time(), "{part}");
+            assert_eq!(two.broker_bytes(), 2 * one.broker_bytes(), "{part}");
+            assert_eq!(two.postgres_bytes(), one.postgres_bytes(), "{part}");
+        }
     }
 }
