@@ -152,6 +152,25 @@ fn ends(world: &mut World, flags: &[&str], words: &[&str]) {
     assert_eq!(world.number("SELECT count(*) FROM doorbell.receipt"), 0);
 }
 
+/// A relay that has sent its first row loses a right, says so, and goes on when it is given back.
+#[track_caller]
+fn waits_without_the_right_to_write(
+    world: &mut World,
+    guarded: &Guarded,
+    on: On<'_>,
+    relay: &Relay,
+    word: &str,
+) {
+    guarded.revoke(on, &[Right::Write]);
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('t', '2')");
+    relay.await_log(word);
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
+    guarded.grant(on, &[Right::Write]);
+    world.await_empty();
+    assert_eq!(count(world), 2);
+    assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 0);
+}
+
 /// What is in the topic, for whoever reads committed records.
 fn count(world: &World) -> usize {
     Consumer::committed(world, &world.topic).drain().len()
@@ -185,14 +204,14 @@ fn transactions_that_are_forbidden_are_said_in_one_line_and_change_nothing() {
     world.await_empty();
 
     // Taken away from a relay that runs: rows wait, and go when it is given back.
-    guarded.revoke(On::TransactionalId(&id), &[Right::Write]);
-    world.sql("INSERT INTO outbox (type, payload) VALUES ('t', '2')");
-    relay.await_log("does not allow transactions");
-    assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
-    guarded.grant(On::TransactionalId(&id), &[Right::Write]);
-    world.await_empty();
-    assert_eq!(count(&world), 2);
-    assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 0);
+    let right = On::TransactionalId(&id);
+    waits_without_the_right_to_write(
+        &mut world,
+        &guarded,
+        right,
+        &relay,
+        "does not allow transactions",
+    );
     assert!(relay.stop().success());
 }
 
@@ -231,14 +250,8 @@ fn each_right_on_the_receipts_is_named_and_no_row_is_taken_for_the_culprit() {
     world.await_empty();
 
     // Taken away from a relay that runs, it is no row's fault.
-    guarded.revoke(On::Topic(&topic), &[Right::Write]);
-    world.sql("INSERT INTO outbox (type, payload) VALUES ('t', '2')");
-    relay.await_log("grant Write:");
-    assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
-    guarded.grant(On::Topic(&topic), &[Right::Write]);
-    world.await_empty();
-    assert_eq!(count(&world), 2);
-    assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 0);
+    let right = On::Topic(&topic);
+    waits_without_the_right_to_write(&mut world, &guarded, right, &relay, "grant Write:");
     assert!(relay.stop().success());
 }
 

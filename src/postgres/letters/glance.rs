@@ -3,7 +3,7 @@
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::{CHOSEN, Choice, Letter, Letters, letter};
+use super::{Choice, Letter, Letters, letter};
 use crate::postgres::error::Result;
 use crate::postgres::survey;
 
@@ -28,8 +28,8 @@ pub struct Lacks {
     pub sight: bool,
 }
 
-/// Two hexadecimal digits stand for a byte. `$6`: whether the payload is asked for.
-fn columns() -> String {
+/// Two hexadecimal digits stand for a byte.
+fn columns(payloads: bool) -> String {
     let cut = |text: &str| format!("pg_catalog.left({text}, {CUT})");
     let either = |text: &str| {
         format!(
@@ -41,12 +41,16 @@ fn columns() -> String {
         "id, outbox, row_id, {} AS type, {} AS key, {} AS routed_to, {} AS reason, code, payload_size, key_size, headers_size, attempts, \
          pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - refused_at) AS age, \
          pg_catalog.to_char(refused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS refused_at, \
-         CASE WHEN $6 THEN {} END AS payload",
+         {} AS payload",
         cut("type"),
         either("key"),
         cut("routed_to"),
         cut("reason"),
-        either("payload"),
+        if payloads {
+            either("payload")
+        } else {
+            "NULL::text".to_owned()
+        },
     )
 }
 
@@ -59,26 +63,7 @@ impl Letters {
         limit: u32,
         payloads: bool,
     ) -> Result<Vec<Glance>> {
-        let sql = format!(
-            "SELECT {} FROM doorbell.dead WHERE {CHOSEN} AND id > $4 ORDER BY id LIMIT $5",
-            columns()
-        );
-        let outboxes = self.outboxes();
-        let rows = self
-            .session
-            .reading(async |session| {
-                session
-                    .all(&sql, |q| {
-                        q.bind(outboxes)
-                            .bind(choice.ids())
-                            .bind(choice.reason())
-                            .bind(after)
-                            .bind(i64::from(limit))
-                            .bind(payloads)
-                    })
-                    .await
-            })
-            .await?;
+        let rows = self.page(&columns(payloads), choice, after, limit).await?;
         let glance = |row: &PgRow| {
             Ok(Glance {
                 letter: letter(row)?,

@@ -150,12 +150,23 @@ impl Letters {
 
     /// One page, ascending: at most `limit` letters above the id `after`.
     pub async fn list(&mut self, choice: &Choice, after: i64, limit: u32) -> Result<Vec<Letter>> {
+        let rows = self.page(LETTER, choice, after, limit).await?;
+        rows.iter().map(letter).collect()
+    }
+
+    /// These columns of a page.
+    async fn page(
+        &mut self,
+        columns: &str,
+        choice: &Choice,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<PgRow>> {
         let sql = format!(
-            "SELECT {LETTER} FROM doorbell.dead WHERE {CHOSEN} AND id > $4 ORDER BY id LIMIT $5"
+            "SELECT {columns} FROM doorbell.dead WHERE {CHOSEN} AND id > $4 ORDER BY id LIMIT $5"
         );
         let outboxes = self.outboxes();
-        let rows = self
-            .session
+        self.session
             .reading(async |session| {
                 session
                     .all(&sql, |q| {
@@ -167,8 +178,7 @@ impl Letters {
                     })
                     .await
             })
-            .await?;
-        rows.iter().map(letter).collect()
+            .await
     }
 
     /// One letter with its contents.
