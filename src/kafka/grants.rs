@@ -18,7 +18,8 @@ use crate::config::Kafka;
 /// For the brokers' word.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_millis(100);
-/// No broker lets a transaction take so long, unless it was told to (transaction.max.timeout.ms is 15 minutes).
+/// No broker lets a transaction take so long (transaction.max.timeout.ms is 15 minutes), unless it was told to: then whoever uses the id is shut out, as
+/// docs/check.md says.
 const NEVER: &str = "2147483647";
 
 /// Whether the brokers allow something.
