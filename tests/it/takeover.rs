@@ -154,8 +154,17 @@ fn six(world: &World) -> tempfile::NamedTempFile {
 }
 
 fn leads(relay: &Relay) -> String {
+    locks(relay, "l.granted")
+}
+
+/// The log says `standby` a moment before the session waits.
+fn waits(relay: &Relay) -> String {
+    locks(relay, "NOT l.granted")
+}
+
+fn locks(relay: &Relay, which: &str) -> String {
     format!(
-        "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.classid = 1685024626 AND l.granted \
+        "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.classid = 1685024626 AND {which} \
          AND a.datname = current_database() AND a.application_name LIKE 'doorbell % leader {}'",
         relay.pid()
     )
@@ -173,24 +182,22 @@ fn six_outboxes_are_spread_over_three_processes_and_again_when_one_is_killed() {
         &mut by_hand,
         "SELECT pg_advisory_lock(1685024626, ('o' || n)::regclass::oid::int) FROM generate_series(1, 6) n",
     );
-    let spawn = || {
-        let relay = Relay::spawn(&world, &config);
-        relay.await_log_times("standby", 6);
+    let spawn = |world: &mut World| {
+        let relay = Relay::spawn(world, &config);
+        world.await_number(&waits(&relay), 6);
         relay
     };
-    let (first, second, third) = (spawn(), spawn(), spawn());
+    let (first, second, third) = (spawn(&mut world), spawn(&mut world), spawn(&mut world));
     world.sql_on(&mut by_hand, "SELECT pg_advisory_unlock_all()");
-    let mut await_leads = |relay: &Relay, count| world.await_number(&leads(relay), count);
     for relay in [&first, &second, &third] {
         relay.await_log_times("leading", 2);
-        await_leads(relay, 2);
+        world.await_number(&leads(relay), 2);
     }
     first.kill();
-    await_leads(&second, 3);
-    await_leads(&third, 3);
+    world.await_number(&leads(&second), 3);
+    world.await_number(&leads(&third), 3);
     // It takes nothing away, and is the first to be given something.
-    let again = Relay::spawn(&world, &config);
-    again.await_log_times("standby", 6);
+    let again = spawn(&mut world);
     third.kill();
     again.await_log_times("leading", 3);
     world.await_number(&leads(&again), 3);
