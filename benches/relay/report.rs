@@ -18,7 +18,7 @@ const STEADY: &str = "relay-steady.svg";
 /// A page with all tables.
 pub(crate) fn markdown(results: &Results) -> String {
     let mut page = String::from(
-        "# Measured\n\nWritten by `scripts/bench`; [README.md](README.md) says what is measured and what the numbers do not say, ",
+        "# Measured\n\nWritten by `scripts/bench`; `docs/benchmarks/README.md` says what is measured and what the numbers do not say, ",
     );
     page += "[relay.json](relay.json) has every figure.\n\n";
     let _ = writeln!(page, "{}", results.machine);
