@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use crate::support::{
-    Authority, Collector, Consumer, Received, Relay, Span, World, create_topic, doorbell, refused,
+    Authority, Collector, Consumer, Instance, Received, Relay, Span, World, create_topic, doorbell,
+    refused,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -155,6 +156,39 @@ fn links_are_bounded_and_rows_of_several_topics_are_one_sending() {
 }
 
 #[test]
+fn rows_that_are_deleted_before_the_rest_of_their_batch_is_acknowledged_belong_to_its_sending() {
+    let kafka = Instance::kafka_with("apart", "auto.create.topics.enable=false");
+    let mut world = World::on("apart", kafka.services());
+    create_topic(&world, &world.topic, 1, &[]);
+    let collector = Collector::start();
+    let slow = format!("{}.slow", world.topic);
+    let relay = leading(&mut command(&world, &collector.url(), &[]));
+    world.await_asleep();
+    world.sql(&format!(
+        "INSERT INTO outbox (type, payload, topic) VALUES ('t', 'quick', NULL), ('t', 'slow', '{slow}')"
+    ));
+    let deletes = collector.await_spans("delete ", 1);
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), 1);
+    // The producer waits a while for a topic that is not there.
+    create_topic(&world, &slow, 1, &[]);
+    world.await_empty();
+    assert!(relay.stop().success());
+
+    let sends = collector.spans("send");
+    assert_eq!(sends.len(), 1, "{sends:?}");
+    let sent = sends[0].attribute("messaging.batch.message_count");
+    assert_eq!(sent.as_deref(), Some("2"));
+    let all = collector.spans("delete ");
+    assert_eq!((deletes.len(), all.len()), (1, 2), "{all:?}");
+    for delete in all {
+        assert_eq!(
+            (&delete.trace, &delete.parent),
+            (&sends[0].trace, &sends[0].id)
+        );
+    }
+}
+
+#[test]
 fn a_transaction_of_the_mode_exactly_once_ends_the_sending_of_its_batches() {
     let (mut world, collector) = stage("tracedonce");
     let receipts = format!("{}.receipts", world.topic);
@@ -265,7 +299,7 @@ fn a_collector_that_is_away_costs_nothing_is_told_of_once_and_found_again() {
         world.await_empty();
     }
     collector.await_spans("send ", 1);
-    assert_eq!(relay.count_log(AWAY), 1);
+    relay.assert_logged(AWAY, 1);
     assert!(relay.stop().success());
     assert_eq!(Consumer::new(&world, &world.topic).drain().len(), number);
 }

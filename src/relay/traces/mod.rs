@@ -4,23 +4,23 @@
 //! is not sampled nothing is remembered. The rows' own traces are linked, not continued: a batch has many.
 
 mod carried;
+mod sending;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use opentelemetry::global::BoxedTracer;
+use opentelemetry::global::{BoxedSpan, BoxedTracer};
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue};
 
 use super::window::Ticket;
-use crate::event::Event;
 use crate::kafka::{Code, told};
 use crate::postgres::{Batch, Sent};
 
-use carried::context;
+pub(crate) use sending::Sending;
 
 /// Links of a span. The SDK's own limit is the same, and can be set lower.
 const MOST_LINKS: usize = 128;
@@ -37,9 +37,9 @@ struct Traced {
     first: Ticket,
     /// The ticket after its last row.
     end: Ticket,
-    /// Its fetch, and once it is over the sending.
     fetch: SpanContext,
-    send: Option<SpanContext>,
+    /// Begun when a row of it is known to have been handed over: its first rows may be deleted before its last are acknowledged.
+    send: Option<BoxedSpan>,
     sending: Sending,
     /// Rows before this one have left the second stage.
     published: Ticket,
@@ -47,63 +47,6 @@ struct Traced {
     failed: usize,
     /// Why the first of those failed.
     error: Option<String>,
-}
-
-/// What is being handed over of a batch.
-pub(crate) struct Sending {
-    begun: SystemTime,
-    rows: usize,
-    /// Where all of them went; `None` where they went to several.
-    topic: Option<String>,
-    links: Vec<Link>,
-    /// There was no room for further links.
-    is_cut: bool,
-}
-
-impl Sending {
-    fn new() -> Self {
-        Self {
-            begun: SystemTime::now(),
-            rows: 0,
-            topic: None,
-            links: Vec::new(),
-            is_cut: false,
-        }
-    }
-
-    /// The producer has taken the row.
-    pub(crate) fn sent(&mut self, topic: &str, event: &Event<'_>) {
-        if self.rows == 0 {
-            self.topic = Some(topic.to_owned());
-        } else if self.topic.as_deref() != Some(topic) {
-            self.topic = None;
-        }
-        self.rows += 1;
-        if self.is_cut {
-            return;
-        }
-        if let Some(context) = event.headers.and_then(context) {
-            self.is_cut = self.links.len() == MOST_LINKS;
-            if !self.is_cut {
-                self.links.push(Link::with_context(context));
-            }
-        }
-    }
-
-    /// The batch goes on with another part.
-    fn add(&mut self, part: Self) {
-        if self.rows == 0 {
-            *self = part;
-            return;
-        }
-        if part.rows > 0 && part.topic != self.topic {
-            self.topic = None;
-        }
-        self.rows += part.rows;
-        let room = MOST_LINKS - self.links.len();
-        self.is_cut |= part.is_cut || part.links.len() > room;
-        self.links.extend(part.links.into_iter().take(room));
-    }
 }
 
 impl Traces {
@@ -152,7 +95,13 @@ impl Traces {
 
     /// The row with this ticket and some after it are about to be handed over; `None` where their batch is not sampled.
     pub(crate) fn sending(&self, from: Ticket) -> Option<Sending> {
-        find(&mut self.batches(), from).map(|_| Sending::new())
+        find(&mut self.batches(), from).map(|batch| {
+            if batch.sending.rows == 0 {
+                // Rows may be deleted before `sent` says that they were handed over.
+                batch.sending.begun = SystemTime::now();
+            }
+            Sending::new()
+        })
     }
 
     /// Those before `next` have been.
@@ -209,60 +158,43 @@ impl Traces {
 
     /// All rows of the batch that were handed over have been heard of, or will not be.
     fn end_sending(&self, batch: &mut Traced) {
-        if batch.send.is_some() || batch.sending.rows == 0 {
+        let rows = batch.sending.rows;
+        let has_ended = |span: &BoxedSpan| !span.is_recording();
+        if rows == 0 || batch.send.as_ref().is_some_and(has_ended) {
             return;
         }
-        let Sending {
-            begun,
-            rows,
-            topic,
-            links,
-            is_cut,
-        } = std::mem::replace(&mut batch.sending, Sending::new());
-        batch.sending.rows = rows;
-        let mut attributes = vec![
-            KeyValue::new("messaging.system", "kafka"),
-            KeyValue::new("messaging.operation.type", "send"),
-            KeyValue::new("messaging.operation.name", "send"),
-            KeyValue::new("messaging.batch.message_count", count(rows)),
-            KeyValue::new("doorbell.outbox", self.table.clone()),
-        ];
-        let name = match &topic {
-            Some(topic) => format!("send {topic}"),
-            None => "send".to_owned(),
-        };
-        attributes.extend(topic.map(|topic| KeyValue::new("messaging.destination.name", topic)));
-        if is_cut {
-            attributes.push(KeyValue::new("doorbell.links.cut", true));
-        }
         let unknown = rows.saturating_sub(batch.settled);
-        let status = match (&batch.error, unknown) {
+        let failure = match (&batch.error, unknown) {
             (None, 0) => None,
             (Some(error), _) => {
-                attributes.push(KeyValue::new("error.type", error.clone()));
-                Some(format!("{} rows were refused", batch.failed))
+                Some((error.clone(), format!("{} rows were refused", batch.failed)))
             }
-            (None, _) => {
-                attributes.push(KeyValue::new("error.type", "unsettled"));
-                Some(format!(
-                    "{unknown} rows were not acknowledged: they stay in the table"
-                ))
-            }
+            (None, _) => Some((
+                "unsettled".to_owned(),
+                format!("{unknown} rows were not acknowledged: they stay in the table"),
+            )),
         };
-        // A message was created where its row was written. This is the call that hands it over, and waits for the answer: by the conventions a client.
-        let builder = SpanBuilder::from_name(name)
-            .with_kind(SpanKind::Client)
-            .with_start_time(begun)
-            .with_attributes(attributes)
-            .with_links(links);
-        let mut span = self
-            .tracer
-            .build_with_context(builder, &under(&batch.fetch));
-        if let Some(words) = status {
+        self.send(batch);
+        let Some(span) = &mut batch.send else { return };
+        batch.sending.tell(span);
+        if let Some((error, words)) = failure {
+            span.set_attribute(KeyValue::new("error.type", error));
             span.set_status(Status::error(words));
         }
         span.end();
-        batch.send = Some(span.span_context().clone());
+    }
+
+    /// The span of the batch's sending.
+    fn send<'a>(&self, batch: &'a mut Traced) -> &'a BoxedSpan {
+        batch.send.get_or_insert_with(|| {
+            // A message was created where its row was written. This is the call that hands it over, and waits for the answer: by the conventions a client.
+            let builder = SpanBuilder::from_name("send")
+                .with_kind(SpanKind::Client)
+                .with_start_time(batch.sending.begun)
+                .with_attributes([KeyValue::new("doorbell.outbox", self.table.clone())]);
+            self.tracer
+                .build_with_context(builder, &under(&batch.fetch))
+        })
     }
 
     /// A statement that began then has deleted rows.
@@ -276,7 +208,7 @@ impl Traces {
             }
             if let Some(batch) = find(&mut batches, *ticket) {
                 known = batch.first..batch.end;
-                let context = batch.send.as_ref().unwrap_or(&batch.fetch);
+                let context = self.send(batch).span_context();
                 if !sends.contains(context) {
                     sends.push(context.clone());
                 }
