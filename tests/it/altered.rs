@@ -26,7 +26,7 @@ fn alter_under_load(mut world: World, mode: &[&str], reader: fn(&World, &str) ->
     world.await_empty();
     let mut consumer = reader(&world, &world.topic);
     assert_eq!(written.check(consumer.drain()), 0, "doubles");
-    assert_eq!(relay.count_log("leading"), 1, "it never let go");
+    relay.assert_logged("leading", 1);
     assert!(relay.stop().success());
 }
 

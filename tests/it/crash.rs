@@ -38,7 +38,7 @@ fn a_row_that_ends_the_process_is_found_by_its_restarts_and_parked() {
     };
     world.await_empty();
     relay.await_log(ENDS_IT);
-    assert_eq!(relay.count_log(CAREFUL), 1);
+    relay.assert_logged(CAREFUL, 1);
     let dead = "SELECT count(*) FROM doorbell.dead WHERE code = 'Crash' AND payload_size = 300000000 AND reason LIKE 'the process ended 2 times%'";
     assert_eq!(world.number(dead), 1);
     assert_eq!(

@@ -125,8 +125,8 @@ fn a_move_that_fails_leaves_the_row_and_is_made_up_for() {
     world.sql("ALTER TABLE doorbell.away RENAME TO dead");
     world.await_empty();
     relay.await_log("refused rows can be parked again");
-    assert_eq!(relay.count_log("refused rows cannot be parked"), 1);
-    assert_eq!(relay.count_log("Kafka cannot take this row"), 1);
+    relay.assert_logged("refused rows cannot be parked", 1);
+    relay.assert_logged("Kafka cannot take this row", 1);
     assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 1);
     assert_eq!(consumer.drain().len(), 2);
     assert!(relay.stop().success());
@@ -162,7 +162,7 @@ fn the_policy_stop_refuses_to_go_past_the_row_and_keeps_the_order() {
         let mut relay = Relay::spawn(&world, &["--poison", "stop"]);
         assert_eq!(relay.wait().code(), Some(1));
         let line = "doorbell: row 2 cannot be sent: its headers are not a JSON object; nothing behind it is fetched";
-        assert_eq!(relay.count_log(line), 1);
+        relay.assert_logged(line, 1);
     }
     let mut consumer = Consumer::new(&world, &world.topic);
     assert_eq!(consumer.drain().len(), 1, "what is before the row, once");

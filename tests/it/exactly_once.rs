@@ -173,7 +173,7 @@ fn a_frozen_relay_that_comes_back_is_shut_out_and_doubles_nothing() {
     first.await_log_times("standby", 1);
     load.await_rows(500);
     check(&mut world, load);
-    assert_eq!(second.count_log("leading"), 1, "it never let go");
+    second.assert_logged("leading", 1);
     assert!(first.stop().success());
     assert!(second.stop().success());
 }
@@ -222,7 +222,7 @@ fn a_row_that_kafka_can_never_take_is_found_in_its_transaction_and_parked() {
     assert_eq!(ids.len(), 899);
     assert!(ids.is_sorted(), "one key, one partition, in order");
     assert_eq!(Consumer::committed(&world, &small).drain().len(), 98);
-    assert_eq!(relay.count_log(REFUSED), 3);
+    relay.assert_logged(REFUSED, 3);
     assert!(relay.stop().success());
 }
 
@@ -437,10 +437,7 @@ fn a_stranger_with_the_same_transactional_id_is_told_of() {
         });
         world.await_empty();
     }
-    assert_eq!(
-        relay.count_log("somebody else uses this transactional id"),
-        1
-    );
+    relay.assert_logged("somebody else uses this transactional id", 1);
     assert_eq!(seen(&world).values().sum::<usize>(), 4);
     assert!(relay.stop().success());
 }

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
-
-use crate::support::{Consumer, Meter, Received, Relay, World, create_topic};
+use crate::support::{Consumer, Meter, Received, Relay, World, configure_topic, create_topic};
 
 const HOLD: &[&str] = &["--poison", "hold-key"];
 const REFUSED: &str = "Kafka cannot take this row: it stays in the table";
@@ -63,7 +59,7 @@ fn each_cause_holds_its_key_until_it_is_cured_and_no_other() {
     consumer.await_records(5 + 5 + 5);
     world.await_number("SELECT count(*) FROM outbox", 6 + 5 * 5);
     world.await_asleep();
-    assert_eq!(relay.count_log(REFUSED), 6, "each is told once");
+    relay.assert_logged(REFUSED, 6);
     let keys = by_key(&consumer.received);
     for held in ["client", "broker", "illegal", "headers"] {
         assert_eq!(keys[held], ["first"], "{held}");
@@ -76,7 +72,7 @@ fn each_cause_holds_its_key_until_it_is_cured_and_no_other() {
     // A row that is corrected, one that is deleted, a limit that is raised, a topic that is made.
     world.sql("UPDATE outbox SET headers = NULL WHERE headers IS NOT NULL; UPDATE outbox SET payload = 'less' WHERE key = 'client' AND length(payload) > 9");
     world.sql("DELETE FROM outbox WHERE key = 'illegal' AND topic IS NOT NULL");
-    limit_topic(&world, "400000");
+    configure_topic(&world, &world.topic, "max.message.bytes", "400000");
     create_topic(&world, &absent, 1, &[]);
     world.await_empty();
     let keys = by_key(consumer.drain());
@@ -95,20 +91,6 @@ fn each_cause_holds_its_key_until_it_is_cured_and_no_other() {
     assert_eq!(Consumer::new(&world, &absent).drain().len(), 1);
     assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 0);
     assert!(relay.stop().success());
-}
-
-/// Sets the topic's `max.message.bytes`.
-fn limit_topic(world: &World, bytes: &str) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", &world.services.kafka_brokers)
-        .create()
-        .expect("an administration client");
-    let change =
-        AlterConfig::new(ResourceSpecifier::Topic(&world.topic)).set("max.message.bytes", bytes);
-    let results = world.block_on(admin.alter_configs(&[change], &AdminOptions::new()));
-    for result in results.expect("an answer") {
-        result.expect("the limit is changed");
-    }
 }
 
 #[test]
@@ -249,7 +231,7 @@ fn a_topic_may_have_a_policy_of_its_own() {
     }
     world.sql(&format!("INSERT INTO outbox (type, payload, topic, headers) VALUES ('t', 'stops', '{stopped}', '[]')"));
     assert_eq!(relay.wait().code(), Some(1));
-    assert_eq!(relay.count_log("doorbell: row 7 cannot be sent"), 1);
+    relay.assert_logged("doorbell: row 7 cannot be sent", 1);
     assert_eq!(world.number("SELECT count(*) FROM outbox"), 4);
     world.sql("DELETE FROM outbox WHERE headers IS NOT NULL");
     let relay = Relay::leading(

@@ -61,7 +61,7 @@ fn a_stranger_with_the_leaders_lock_is_named_and_delivery_goes_on_when_it_ends()
     lock(&world, &mut session, "pg_advisory_lock", LEADER);
     let relay = Relay::spawn(&world, &[]);
     relay.await_log("held by a session that is no relay");
-    assert_eq!(relay.count_log(&format!("pid={pid}")), 1);
+    relay.assert_logged(&format!("pid={pid}"), 1);
     world.sql("INSERT INTO outbox (type, payload) VALUES ('t', 'x')");
     let status = eventually("the relay waits", || {
         Some(json(&world)).filter(|status| status["standbys"].as_array().map(Vec::len) == Some(1))

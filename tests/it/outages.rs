@@ -63,7 +63,7 @@ fn kafka_killed_under_load_loses_nothing_and_keeps_the_order() {
     load.await_rows(1_000);
     settle(&mut world, &relay, load);
     assert_told_once(&relay, "Kafka cannot be reached");
-    assert_eq!(relay.count_log("leading"), 1, "it never let go");
+    relay.assert_logged("leading", 1);
     assert!(relay.stop().success());
 }
 
@@ -84,7 +84,7 @@ fn postgres_restarted_under_load_is_found_again() {
     load.await_rows(500);
     world.reconnect();
     settle(&mut world, &relay, load);
-    assert_eq!(relay.count_log(LOST), 2, "{:#?}", relay.log());
+    relay.assert_logged(LOST, 2);
     assert!(relay.stop().success());
 }
 
@@ -111,7 +111,7 @@ fn each_session_of_the_relay_may_be_terminated_under_load() {
     }
     load.await_rows(500);
     settle(&mut world, &relay, load);
-    assert_eq!(relay.count_log(LOST), 3, "{:#?}", relay.log());
+    relay.assert_logged(LOST, 3);
     assert!(relay.stop().success());
 }
 
@@ -141,7 +141,7 @@ fn connections_that_are_cut_or_stalled_under_load_lose_nothing() {
         proxy.pass();
     }
     relay.await_log_times("leading", 2);
-    assert_eq!(relay.count_log(LOST), 1, "{:#?}", relay.log());
+    relay.assert_logged(LOST, 1);
     settle(&mut world, &relay, load);
     assert!(relay.stop().success());
 }
@@ -206,12 +206,7 @@ fn postgres_that_is_away_at_the_start_is_waited_for() {
     world.sql("INSERT INTO outbox (type, payload) VALUES ('x', 'late')");
     let mut consumer = Consumer::new(&world, &world.topic);
     assert_eq!(consumer.await_records(1)[0].text(), "late");
-    assert_eq!(
-        relay.count_log("Connection refused"),
-        1,
-        "{:#?}",
-        relay.log()
-    );
+    relay.assert_logged("Connection refused", 1);
 }
 
 #[test]

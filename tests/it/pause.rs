@@ -27,7 +27,7 @@ fn a_pause_under_load_settles_outlives_restart_and_takeover_and_ends_at_once() {
     );
     assert!(said.contains("outbox is paused"), "{said}");
     first.await_log("paused: no row is fetched");
-    assert_eq!(first.count_log("by=\"ann\" reason=\"the broker moves\""), 1);
+    first.assert_logged("by=\"ann\" reason=\"the broker moves\"", 1);
     let sent = consumer.drain().len();
     // What had left is settled: nothing in the table was sent.
     let highest = consumer.received.iter().map(|r| r.seq()).max();

@@ -35,7 +35,7 @@ fn one_copy_leads_and_the_others_take_over() {
     assert_eq!(consumer.await_records(1_001)[1_000].text(), "after");
     let took = takeover.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
-    assert_eq!(second.count_log("leading"), 1);
+    second.assert_logged("leading", 1);
 
     let third = Relay::spawn(&world, &[]);
     third.await_log("standby");
@@ -123,7 +123,7 @@ fn a_stop_without_kafka_ends_by_its_deadline_or_a_second_signal() {
     let took = asked.elapsed();
     assert!(took > Duration::from_secs(1), "{took:?}");
     assert!(took < Duration::from_secs(8), "{took:?}");
-    assert_eq!(bounded.count_log("doorbell: 1 rows in flight"), 1);
+    bounded.assert_logged("doorbell: 1 rows in flight", 1);
     assert_eq!(hasty.number("SELECT count(*) FROM outbox"), 1);
 }
 

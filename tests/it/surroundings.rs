@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
-
-use crate::support::{Consumer, Instance, Load, Relay, Services, World, create_topic, not_here};
+use crate::support::{
+    Consumer, Instance, Load, Relay, Services, World, configure_topic, create_topic, not_here,
+};
 
 const REFUSED: &str = "Kafka cannot take this row";
 /// What leaves "at once" takes milliseconds; this much is granted to a busy machine, and is far from any sweep.
@@ -174,20 +172,6 @@ fn interleaved_transactions_are_delivered_when_each_ends() {
     assert_eq!(consumer.drain().len(), 3);
 }
 
-/// Sets the topic's `max.message.bytes`.
-fn limit_topic(world: &World, bytes: &str) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", &world.services.kafka_brokers)
-        .create()
-        .expect("an administration client");
-    let change =
-        AlterConfig::new(ResourceSpecifier::Topic(&world.topic)).set("max.message.bytes", bytes);
-    let results = world.block_on(admin.alter_configs(&[change], &AdminOptions::new()));
-    for result in results.expect("an answer") {
-        result.expect("the limit is changed");
-    }
-}
-
 #[test]
 fn small_rows_fit_a_small_topic_also_when_it_becomes_small_later() {
     for (test, settings) in [
@@ -200,7 +184,7 @@ fn small_rows_fit_a_small_topic_also_when_it_becomes_small_later() {
         world.sql("INSERT INTO outbox (type, payload) VALUES ('x', '0')");
         world.await_empty();
         if settings.is_empty() {
-            limit_topic(&world, "10000");
+            configure_topic(&world, &world.topic, "max.message.bytes", "10000");
         }
         world.sql(
             "INSERT INTO outbox (type, payload) SELECT 'x', rpad(g::text, 200) FROM generate_series(1, 2000) g",
@@ -238,9 +222,9 @@ fn rows_that_are_too_large_are_parked_and_the_others_go_on() {
     let parked = "SELECT count(*) FROM doorbell.dead WHERE code = 'MessageSizeTooLarge' AND length(payload) = payload_size \
         AND payload_size IN (2000000, 300000) AND attempts = 1";
     assert_eq!(world.number(parked), 2);
-    assert_eq!(relay.count_log(REFUSED), 2, "each is told once");
+    relay.assert_logged(REFUSED, 2);
     // One that was sent again would have its batch refused again.
-    assert_eq!(relay.count_log("a batch was refused"), 1);
+    relay.assert_logged("a batch was refused", 1);
     assert!(relay.stop().success());
 }
 

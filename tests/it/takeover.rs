@@ -96,7 +96,7 @@ fn a_leader_that_is_frozen_asleep_is_replaced_and_one_that_lives_is_not() {
         "rung for a frozen relay"
     );
     second.await_log("leading");
-    assert_eq!(second.count_log(FROZEN), 1);
+    second.assert_logged(FROZEN, 1);
     // The key of the bell was the frozen relay's: the new leader can sleep, and hears the bell.
     world.await_number(&sessions(&first), 0);
     world.await_asleep();
@@ -107,7 +107,7 @@ fn a_leader_that_is_frozen_asleep_is_replaced_and_one_that_lives_is_not() {
     );
     first.thaw();
     first.await_log("standby");
-    assert_eq!(first.count_log("leading"), 1);
+    first.assert_logged("leading", 1);
     world.await_empty();
     assert_eq!(consumer.drain().len(), 2);
 }

@@ -93,10 +93,7 @@ fn rows_of_a_receipt_are_deleted_only_when_their_partitions_are_settled() {
     assert_eq!(world.number("SELECT count(*) FROM outbox"), 10);
     open.abort();
     world.await_empty();
-    assert_eq!(
-        relay.count_log("deleted what an earlier relay had sent rows=10"),
-        1
-    );
+    relay.assert_logged("deleted what an earlier relay had sent rows=10", 1);
     let counts = seen(&world);
     assert_eq!(counts.len(), 10);
     assert!(counts.values().all(|times| *times == 1), "{counts:?}");

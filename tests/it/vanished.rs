@@ -69,7 +69,7 @@ fn a_relay_whose_machine_vanishes_is_replaced_within_fifteen_seconds_and_notices
     );
     let took = pulled.elapsed();
     assert!(took < Duration::from_secs(15), "{took:?}");
-    assert_eq!(standby.count_log("leading"), 1);
+    standby.assert_logged("leading", 1);
     // The other side: the server vanished, and one of the relay's sessions misses its answer.
     vanishing.await_log("a session with PostgreSQL was lost: no answer within 10 s");
     let noticed = pulled.elapsed();
@@ -78,7 +78,7 @@ fn a_relay_whose_machine_vanishes_is_replaced_within_fifteen_seconds_and_notices
 
     cable.plug();
     vanishing.await_log("standby");
-    assert_eq!(vanishing.count_log("leading"), 1);
+    vanishing.assert_logged("leading", 1);
     world.await_empty();
     assert_eq!(consumer.drain().len(), 1);
     assert!(vanishing.stop().success());

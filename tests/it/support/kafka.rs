@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -264,6 +266,15 @@ fn create<'a>(world: &World, mut new: NewTopic<'a>, settings: &[(&'a str, &'a st
         }
     });
     world.will_delete(topic);
+}
+
+/// Gives a topic this setting, and no other.
+pub(crate) fn configure_topic(world: &World, topic: &str, name: &str, value: &str) {
+    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+    let results = world.block_on(admin(world).alter_configs(&[change], &AdminOptions::new()));
+    for result in results.expect("an answer") {
+        result.expect("the setting is changed");
+    }
 }
 
 /// The node that leads the first partition of a topic.

@@ -26,8 +26,8 @@ pub(crate) use collector::{Collector, Span};
 pub(crate) use guarded::{Guarded, On, Right};
 pub(crate) use http::{Answer, ask, ask_at, get, post};
 pub(crate) use kafka::{
-    Consumer, Received, Transaction, create_topic, create_topic_on, delete_topic, leader_of,
-    produce, steal_transactional_id,
+    Consumer, Received, Transaction, configure_topic, create_topic, create_topic_on, delete_topic,
+    leader_of, produce, steal_transactional_id,
 };
 pub(crate) use leaks::{LEFT, processes_of};
 pub(crate) use load::Load;

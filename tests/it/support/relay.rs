@@ -124,6 +124,13 @@ impl Relay {
         );
     }
 
+    /// That many lines of the log have the text, and no more: the last may come a moment after what it speaks of was seen elsewhere.
+    #[track_caller]
+    pub(crate) fn assert_logged(&self, text: &str, times: usize) {
+        self.await_log_times(text, times);
+        assert_eq!(self.count_log(text), times, "{text:?}: {:#?}", self.log());
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
