@@ -223,6 +223,7 @@ impl Term<'_> {
                 counters: Arc::clone(&self.counters),
                 queue: Queue::default(),
                 topics: Topical::default(),
+                last_commit: None,
                 recent: VecDeque::new(),
             })),
         };

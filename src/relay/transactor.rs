@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
 use super::blame::{Blame, NO_ROW, blame};
@@ -25,6 +25,9 @@ use crate::postgres::Sent;
 
 /// Most rows of a transaction: a larger one would not be faster.
 const MOST_ROWS: usize = 20_000;
+/// After its answer to a commit, the coordinator still writes the markers, which takes some milliseconds. A partition that is added to the next
+/// transaction before they are all written is refused, and librdkafka tries again 20 ms later.
+const MARKERS: Duration = Duration::from_millis(3);
 /// While reports are awaited, the producer is asked this often whether the transaction can still be committed.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// So long without any report, the transaction is given up: a topic that was deleted under the producer is waited for without end and without a word.
@@ -39,6 +42,7 @@ pub(crate) struct Transactor {
     pub(crate) counters: Arc<Counters>,
     pub(crate) queue: Queue,
     pub(crate) topics: Topical,
+    pub(crate) last_commit: Option<Instant>,
     /// Topics of the transactions that may have rows left in the table, each with the ticket after its last row.
     pub(crate) recent: VecDeque<(Ticket, FxHashSet<String>)>,
 }
@@ -179,11 +183,16 @@ impl Transactor {
 
     /// Begins, hands over all rows that wait and then their receipt, and waits for the reports.
     async fn send(&mut self, open: &mut Open) -> Result<Event, Abandoned> {
-        if let Err(error) = self.blocking(Producer::begin).await? {
+        // It asks no broker, and a lone row would wait longer for another thread than for this.
+        if let Err(error) = self.publisher.producer.begin() {
             open.error = Some(error);
             return Ok(Event::Lost);
         }
         open.undecided = true;
+        if let Some(committed) = self.last_commit {
+            // Rows that come meanwhile go with this transaction. For a lone row the time has long passed.
+            sleep_until(committed + MARKERS).await;
+        }
         self.send_rows(open).await;
         let rows = self.shared().window().on_the_wire(open.first, open.end);
         if !rows.is_empty() {
@@ -319,10 +328,13 @@ impl Transactor {
         }
     }
 
-    async fn commit(&self, open: &mut Open) -> Result<Event, Abandoned> {
+    async fn commit(&mut self, open: &mut Open) -> Result<Event, Abandoned> {
         open.undecided = false;
         match self.blocking(Producer::commit).await? {
-            Ok(()) => Ok(Event::Done),
+            Ok(()) => {
+                self.last_commit = Some(Instant::now());
+                Ok(Event::Done)
+            }
             Err(error) if error.trouble == Trouble::Again => {
                 debug!(%error, "the commit of a transaction is not answered yet");
                 Ok(Event::Again)
