@@ -9,15 +9,12 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::figures::{Durations, Latency, thousands};
-use super::plan::{Mode, Plan};
+use super::plan::{Mode, Plan, WARM_UP_GAP};
 use super::plot::{self, Bars, Lines};
 use super::report::{Section, Table};
 use super::stage::Stage;
 use super::watch::{Committed, Stations, Watch, spans};
 use crate::postgres::{Ringing, Writer};
-
-/// Rows ahead of each load, not counted: connections to the leaders of partitions, plans, caches.
-const WARM_UP: u32 = 20;
 
 /// One session commits so often a second with time to spare.
 const COMMITS_A_SESSION: u32 = 100;
@@ -94,7 +91,9 @@ fn loads(plan: &Plan) -> Vec<Load> {
             ..single
         }
     };
-    let all = std::iter::once(single).chain(plan.rates.iter().map(at_rate));
+    // Lone rows come last: by then the brokers have compiled what they do for each.
+    let rates = plan.rates.iter().map(at_rate);
+    let all = rates.chain(std::iter::once(single));
     let in_mode = |load: Load| {
         let modes = plan.deliveries.iter();
         modes.map(move |delivery| Load {
@@ -143,8 +142,8 @@ async fn one(stage: &mut Stage, load: Load) -> anyhow::Result<Measured> {
     let receipts_used = (load.delivery == Mode::ExactlyOnce).then_some(receipts.as_str());
     let mut watch = Watch::begin(stage, &topic, receipts_used)?;
     let warm_up = Load {
-        commits: WARM_UP,
-        gap: Duration::from_millis(5),
+        commits: stage.plan.warm_up_rows,
+        gap: WARM_UP_GAP,
         ..load
     };
     let (mut writers, warm) = insert(writers, warm_up).await?;

@@ -79,6 +79,9 @@ pub(super) struct Plan {
     #[serde(rename = "rate_seconds", serialize_with = "seconds")]
     pub(super) at_rate: Duration,
     pub(super) single_rows: u32,
+    /// Commits ahead of each load, not counted: connections to the leaders of partitions, plans, caches, and on fresh brokers the compilation of what
+    /// they do in a transaction.
+    pub(super) warm_up_rows: u32,
     #[serde(rename = "single_gap_seconds", serialize_with = "seconds")]
     pub(super) single_gap: Duration,
     #[serde(rename = "idle_seconds", serialize_with = "seconds")]
@@ -91,6 +94,8 @@ pub(super) struct Plan {
 const ROW_OVERHEAD: u64 = 150;
 /// The payload of the writers' events.
 const EVENT_BYTES: u64 = 200;
+/// Between the commits ahead of a load.
+pub(super) const WARM_UP_GAP: Duration = Duration::from_millis(5);
 /// More than two cores do; the estimate of what is written must not be too low.
 const COMMITS_A_SECOND: u64 = 20_000;
 
@@ -136,6 +141,7 @@ impl Plan {
             rates: list(&flags.rates, &[100, 1_000, 5_000, 10_000], &[100, 1_000]),
             at_rate: flags.duration.unwrap_or(seconds(10_000, 500)),
             single_rows: flags.single_rows.unwrap_or(if quick { 5 } else { 60 }),
+            warm_up_rows: if quick { 20 } else { 1_000 },
             single_gap: flags.single_gap.unwrap_or(seconds(1_000, 50)),
             idle: flags.idle.unwrap_or(seconds(60_000, 1_000)),
             partitions: flags.partitions.unwrap_or(6),
@@ -249,6 +255,7 @@ impl Plan {
         }
         if self.wants(Part::Latency) {
             let rates = self.rates.len() as u32;
+            let around = around + self.warm_up_rows * WARM_UP_GAP;
             let once = rates * (self.at_rate + around) + self.single_rows * self.single_gap;
             time += modes * (once + around);
         }
@@ -278,7 +285,8 @@ impl Plan {
 
     fn rate_rows(&self) -> u64 {
         let rates: u64 = self.rates.iter().map(|rate| u64::from(*rate)).sum();
-        rates.saturating_mul(self.at_rate.as_secs() + 1) + u64::from(self.single_rows)
+        let warm_up = (self.rates.len() as u64 + 1) * u64::from(self.warm_up_rows);
+        rates.saturating_mul(self.at_rate.as_secs() + 1) + u64::from(self.single_rows) + warm_up
     }
 }
 
