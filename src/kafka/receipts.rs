@@ -22,7 +22,7 @@ use crate::event::OutboxId;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a wait goes on before it is looked whether it is still wanted.
 const TURN: Duration = Duration::from_millis(50);
-/// Offsets before the end where the last receipt is looked for first: each transaction takes two.
+/// Offsets before the end where the last receipt is looked for first: each transaction takes two or three.
 const FIRST_STEP: i64 = 64;
 /// And so many times as far back, where it is not there.
 const WIDER: i64 = 16;
@@ -75,6 +75,7 @@ pub struct Receipts {
     /// The key of its records: an outbox has one receipt, the last.
     key: String,
     barrier_key: String,
+    opener_key: String,
     consumer: Reader,
     /// Sees also what is neither committed nor aborted.
     whole: Reader,
@@ -90,6 +91,7 @@ impl Receipts {
             topic: topic.to_owned(),
             key: id.to_string(),
             barrier_key: format!("{id}:barrier"),
+            opener_key: format!("{id}:opener"),
             consumer: consumer(kafka, "read_committed")?,
             whole: consumer(kafka, "read_uncommitted")?,
             admin: Admin::new(kafka)?,
@@ -109,6 +111,11 @@ impl Receipts {
     /// Sends a receipt, in the transaction that is open.
     pub fn send(&self, producer: &Producer, value: &[u8], ticket: usize) -> Result<(), SendError> {
         producer.send_receipt(&self.topic, &self.key, value, ticket)
+    }
+
+    /// Sends a record that says nothing: it has the partition added to the transaction before there is a receipt.
+    pub fn send_opener(&self, producer: &Producer, ticket: usize) -> Result<(), SendError> {
+        producer.send_receipt(&self.topic, &self.opener_key, b"", ticket)
     }
 
     /// Sends a barrier: whoever reads up to it has read every receipt that was committed before.

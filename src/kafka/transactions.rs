@@ -145,10 +145,10 @@ impl Producer {
             .map_err(|error| send_error(topic, &error))
     }
 
-    /// Commits. All reports must have come.
-    pub fn commit(&self) -> Result<(), TransactionError> {
-        self.await_empty_queue();
-        Ok(self.inner.producer().commit_transaction(CALL_PATIENCE)?)
+    /// Commits. All reports must have come. Where the answer does not come in time, the next call goes on waiting for it.
+    pub fn commit(&self, wait: Duration) -> Result<(), TransactionError> {
+        self.await_empty_queue(wait);
+        Ok(self.inner.producer().commit_transaction(wait)?)
     }
 
     /// Aborts; what was not delivered comes back as purged.
@@ -162,9 +162,9 @@ impl Producer {
     }
 
     /// The library's flush sleeps for 100 ms where it finds a report that is taken but not yet let go of, which is a matter of microseconds.
-    fn await_empty_queue(&self) {
+    fn await_empty_queue(&self, wait: Duration) {
         let begun = Instant::now();
-        while self.inner.producer().in_flight_count() > 0 && begun.elapsed() < CALL_PATIENCE {
+        while self.inner.producer().in_flight_count() > 0 && begun.elapsed() < wait {
             std::thread::yield_now();
         }
     }

@@ -115,6 +115,7 @@ impl Fetcher {
             Event::Rung => {
                 self.scan.at.swept = None;
                 self.scan.stirred = true;
+                self.scan.rung = true;
                 self.woken = now;
             }
             Event::Paused => self.woken = now,

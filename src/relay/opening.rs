@@ -191,7 +191,7 @@ impl Opening<'_> {
             }
         }
         loop {
-            match self.call(Producer::commit).await {
+            match self.call(|it| it.commit(CALL_PATIENCE)).await {
                 Err(Hitch::Later(_)) if !self.stop.is_cancelled() => {}
                 other => return other,
             }

@@ -57,6 +57,8 @@ pub(crate) struct Scan {
     pub(crate) drains: bool,
     /// Whether a ring or rows came since the last fetch: gaps do not close where nothing moves.
     pub(crate) stirred: bool,
+    /// Whether it rang since the last fetch.
+    pub(crate) rung: bool,
 }
 
 impl Scan {
@@ -133,7 +135,17 @@ impl Scan {
         Ok(())
     }
 
+    /// What fails here ends the term, and the second stage's waiting with it.
     async fn fetch_into(&mut self, room: Room, woken: Instant) -> Result<Option<Catch>> {
+        if std::mem::take(&mut self.rung) {
+            self.shared.coming.send_replace(true);
+        }
+        let fetched = self.fetch_rows(room, woken).await?;
+        self.shared.coming.send_if_modified(std::mem::take);
+        Ok(fetched)
+    }
+
+    async fn fetch_rows(&mut self, room: Room, woken: Instant) -> Result<Option<Catch>> {
         self.check_gaps().await?;
         let look = self.at.gaps.look();
         let ask = Ask {

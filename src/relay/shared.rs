@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
@@ -116,6 +116,8 @@ pub(crate) struct Shared {
     pub(crate) held: Notify,
     /// Rows before this one have left the second stage: they are with the producer, or given up.
     published: AtomicUsize,
+    /// A ring announced rows, and the fetch that answers it is under way.
+    pub(crate) coming: watch::Sender<bool>,
     /// The first stage has read the whole table once.
     pub(crate) caught_up: AtomicBool,
     /// What a commit takes that waits for the disk, in microseconds; 0: not measured yet.
@@ -135,6 +137,7 @@ impl Shared {
             done: CancellationToken::new(),
             held: Notify::new(),
             published: AtomicUsize::new(0),
+            coming: watch::Sender::new(false),
             caught_up: AtomicBool::new(false),
             commit: AtomicU64::new(0),
             begun: Instant::now(),

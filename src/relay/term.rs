@@ -30,6 +30,9 @@ use crate::postgres::{Bell, Error, Key, Leader, Reader, Ring, Table};
 /// When a session is lost, what is in flight may take this long to be settled before a new start: longer only when Kafka is away too.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// After the time for a stop, only an open transaction is still ended, which takes three seconds at most. What takes longer waits for a server that does not answer.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Rows that are sent and not known to be deleted: a receipt of them has to fit into a record, at six bytes or so each.
 const MOST_NAMED: usize = 50_000;
 
@@ -131,8 +134,14 @@ impl Term<'_> {
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() && !shared.abandon.is_cancelled() => {
                     abandoned = shared.window().unacknowledged();
-                    warn!(rows = abandoned, "rows in flight were not acknowledged in time: they stay in the table");
+                    if abandoned > 0 {
+                        warn!(rows = abandoned, "rows in flight were not acknowledged in time: they stay in the table");
+                    }
                     shared.abandon.cancel();
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now) + LEAVE_TIMEOUT), if stopping => {
+                    warn!("PostgreSQL did not answer in time: leaving without it");
+                    break;
                 }
             }
         }
@@ -199,6 +208,7 @@ impl Term<'_> {
             drains: self.drains,
             rate: Rate::new(self.outbox.max_rate, std::time::Instant::now()),
             stirred: true,
+            rung: false,
         };
         let pace = Pace::new(self.poll, std::time::Instant::now());
         let fetcher = Fetcher::new(scan, rings, sweep, pace, self.pings);

@@ -1,5 +1,6 @@
 //! The delivery mode exactly-once: whoever reads committed records sees each event once, whatever dies.
 
+mod announced;
 mod combined;
 
 use std::collections::HashMap;

@@ -1,0 +1,111 @@
+//! A transaction that is begun when it rings, before its rows are fetched.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use sqlx::PgConnection;
+
+use super::{insert, leading, prepared, receipts, seen};
+use crate::support::{Consumer, Received, World, produce, within};
+
+/// The time for the stop, and what an open transaction may take at the end.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What the last part of each key says, of everything that is committed in the topic of the receipts.
+fn kinds(world: &World) -> Vec<String> {
+    let mut consumer = Consumer::committed(world, &receipts(world));
+    let keys = consumer.drain().iter().map(|it| {
+        let key = it.key.as_deref().expect("a key");
+        std::str::from_utf8(key).expect("text")
+    });
+    keys.map(|key| key.split_once(':').map_or("receipt", |(_, kind)| kind))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// It rings, and the fetch that answers waits for this session's end: the transaction is begun meanwhile.
+fn begun_for_a_ring(world: &mut World) -> PgConnection {
+    world.await_asleep();
+    // What it looks at when it falls asleep is behind it: that must not meet the lock.
+    world.await_number(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+         AND (state = 'active' OR state_change > clock_timestamp() - interval '500 ms')",
+        0,
+    );
+    let mut other = world.connect();
+    world.sql_on(
+        &mut other,
+        "BEGIN; LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE",
+    );
+    world.sql("SELECT pg_notify('doorbell:' || 'outbox'::regclass::oid, '')");
+    Consumer::new(world, &receipts(world)).await_records(2);
+    assert_eq!(kinds(world), ["barrier"]);
+    other
+}
+
+#[test]
+fn the_row_that_rang_goes_with_the_transaction_that_was_begun_for_it() {
+    let mut world = prepared("onceannounced");
+    let relay = leading(&world, &[]);
+    let mut other = begun_for_a_ring(&mut world);
+    let insert = "INSERT INTO outbox (type, payload) VALUES ('x', 'it'); COMMIT";
+    world.sql_on(&mut other, insert);
+    world.await_empty();
+    assert_eq!(kinds(&world), ["barrier", "opener", "receipt"]);
+    assert_eq!(seen(&world).values().sum::<usize>(), 1);
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn a_ring_without_rows_leaves_no_transaction_open() {
+    let mut world = prepared("onceforged");
+    let relay = leading(&world, &[]);
+    let mut other = begun_for_a_ring(&mut world);
+    world.sql_on(&mut other, "COMMIT");
+    // Of one that is open, whoever reads committed records sees nothing.
+    Consumer::committed(&world, &receipts(&world)).await_records(2);
+    world.await_asleep();
+    insert(&mut world, 20);
+    world.await_empty();
+    assert_eq!(seen(&world).values().sum::<usize>(), 20);
+    assert!(relay.stop().success());
+    // The next one finds the receipt behind all of it.
+    let next = leading(&world, &[]);
+    assert_eq!(next.count_log("deleted what an earlier relay had sent"), 0);
+    assert!(next.stop().success());
+}
+
+#[test]
+fn a_transaction_whose_rows_are_long_in_coming_is_ended_without_them() {
+    let mut world = prepared("onceawaited");
+    let relay = leading(&world, &[]);
+    let mut other = begun_for_a_ring(&mut world);
+    let ended = || (kinds(&world) == ["barrier", "opener"]).then_some(());
+    assert!(within(Duration::from_secs(30), ended).is_some());
+    let insert = "INSERT INTO outbox (type, payload) VALUES ('x', 'late'); COMMIT";
+    world.sql_on(&mut other, insert);
+    world.await_empty();
+    assert_eq!(seen(&world).values().sum::<usize>(), 1);
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn a_stop_ends_a_transaction_whose_rows_have_not_come() {
+    let mut world = prepared("oncestopped");
+    let mut relay = leading(&world, &["--stop-timeout", "1s"]);
+    let other = begun_for_a_ring(&mut world);
+    let begun = Instant::now();
+    relay.signal(Signal::TERM);
+    assert!(relay.wait().success());
+    // PostgreSQL owes it an answer, which it does not wait for.
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    // An open one would be in the way of a stranger's record.
+    let topic = receipts(&world);
+    let record = Received {
+        key: Some("a stranger".into()),
+        ..Received::of("its record")
+    };
+    produce(&world, &topic, &[record], Some(true));
+    Consumer::committed(&world, &topic).await_records(2);
+    drop(other);
+}
