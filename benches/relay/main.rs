@@ -73,6 +73,9 @@ struct Arguments {
     /// Length of the idleness that is measured with and without somebody who looks
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     idle_seconds: u32,
+    /// Who looks at the relay where that is measured: beside each of them, nobody does
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [observed::Watch::Http, observed::Watch::Traces, observed::Watch::Both])]
+    watch: Vec<observed::Watch>,
     /// Also measures Debezium
     #[arg(long)]
     peers: bool,
@@ -236,7 +239,8 @@ async fn measure(stage: &mut Stage, arguments: Arguments) -> anyhow::Result<Resu
         results.takeover = Some(takeover::measure(stage, kills).await?);
     }
     if wants(Part::Observed) {
-        results.observed = Some(observed::measure(stage, rows, rounds, idle_seconds).await?);
+        let (watch, idle) = (&results.arguments.watch, idle_seconds);
+        results.observed = Some(observed::measure(stage, watch, rows, rounds, idle).await?);
     }
     Ok(results)
 }

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
-use doorbell::app::bench::figures::{Spread, thousands};
+use doorbell::app::bench::figures::{Mean, Spread, thousands};
 use doorbell::app::bench::process::Relay;
 use serde::Serialize;
 use sqlx::Executor;
@@ -42,9 +42,11 @@ const INSERT: &str = "INSERT INTO outbox (type, key, payload, headers) \
     FROM generate_series(1, $1) n";
 
 /// Who looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Watch {
+pub(crate) enum Watch {
+    /// What the others are held against.
+    #[value(skip)]
     Nobody,
     /// Metrics, health and status every second, and one open page.
     Http,
@@ -52,8 +54,6 @@ enum Watch {
     Traces,
     Both,
 }
-
-const ALL: [Watch; 4] = [Watch::Nobody, Watch::Http, Watch::Traces, Watch::Both];
 
 #[derive(Debug, Serialize)]
 struct Run {
@@ -80,7 +80,9 @@ struct Summary {
     rows_per_second: Spread,
     /// The rate over that of the one nobody looks at, round by round.
     over_nobody: Spread,
+    mean_over_nobody: Mean,
     cpu_seconds_per_million_rows: Spread,
+    cpu_mean_over_nobody: Mean,
     idle_cpu_percent_of_a_core: f64,
 }
 
@@ -96,30 +98,33 @@ pub(crate) struct Results {
 /// All in turn, so that whatever changes on the machine meets all of them.
 pub(crate) async fn measure(
     stage: &mut Stage,
+    watches: &[Watch],
     rows: i64,
     rounds: u32,
     idle: u32,
 ) -> anyhow::Result<Results> {
+    let all = [&[Watch::Nobody], watches].concat();
     let collector = Collector::start().await?;
     let mut measured = Vec::new();
     for round in 0..rounds {
         let mut runs = Vec::new();
-        for watch in in_turn(&ALL, round) {
+        for watch in in_turn(&all, round) {
             eprintln!("observed {}/{rounds}: {watch}", round + 1);
             runs.push(drain(stage, &collector, watch, rows).await?);
         }
         measured.push(runs);
     }
     let mut idles = Vec::new();
-    for watch in ALL {
+    for watch in &all {
         eprintln!("observed, idle: {watch}");
-        idles.push(rest(stage, &collector, watch, idle).await?);
+        idles.push(rest(stage, &collector, *watch, idle).await?);
     }
-    let summaries = ALL.map(|watch| Summary::of(watch, &measured, &idles));
+    let summaries = all
+        .iter()
+        .map(|watch| Summary::of(*watch, &measured, &idles));
     Ok(Results {
         rows,
         summaries: summaries
-            .into_iter()
             .collect::<Option<_>>()
             .context("nothing was measured")?,
         rounds: measured,
@@ -141,6 +146,8 @@ async fn drain(
         .await?;
     // It writes what the first reader would: all find the same pages.
     stage.session.execute("VACUUM outbox").await?;
+    // Else one of several has the server's next checkpoint beside it.
+    stage.session.execute("CHECKPOINT").await?;
     let spans = collector.bytes();
     let watched = Watched::start(stage, collector, watch, &topic).await?;
     let empty = until_empty(stage, rows).await?;
@@ -336,15 +343,21 @@ impl Summary {
             round.iter().find(|run| run.watch == watch).map(figure)
         };
         let rate = |run: &Run| run.rows_per_second;
+        let cpu = |run: &Run| run.cpu_seconds_per_million_rows;
         let all = |figure| Spread::of(rounds.iter().filter_map(|it| of(it, watch, figure)));
-        let ratio =
-            |round: &Vec<Run>| Some(of(round, watch, rate)? / of(round, Watch::Nobody, rate)?);
+        let ratios = |figure| {
+            let ratio =
+                move |it: &Vec<Run>| Some(of(it, watch, figure)? / of(it, Watch::Nobody, figure)?);
+            rounds.iter().filter_map(ratio)
+        };
         let idle = idles.iter().find(|idle| idle.watch == watch)?;
         Some(Self {
             watch,
             rows_per_second: all(rate)?,
-            over_nobody: Spread::of(rounds.iter().filter_map(ratio))?,
-            cpu_seconds_per_million_rows: all(|run| run.cpu_seconds_per_million_rows)?,
+            over_nobody: Spread::of(ratios(rate))?,
+            mean_over_nobody: Mean::of(ratios(rate))?,
+            cpu_seconds_per_million_rows: all(cpu)?,
+            cpu_mean_over_nobody: Mean::of(ratios(cpu))?,
             idle_cpu_percent_of_a_core: idle.cpu_percent_of_a_core,
         })
     }
@@ -355,8 +368,8 @@ impl Results {
     pub(crate) fn conclusion(&self) -> String {
         let both = self.summaries.iter().find(|one| one.watch == Watch::Both);
         both.map_or(String::new(), |both| {
-            let Spread { min, median, max } = both.over_nobody;
-            format!("drain, observed / alone: {median:.3} ({min:.3} to {max:.3})")
+            let Mean { low, mean, high } = both.mean_over_nobody;
+            format!("drain, observed / alone: {mean:.3} (95 %: {low:.3} to {high:.3})")
         })
     }
 }
@@ -382,22 +395,24 @@ impl fmt::Display for Results {
         )?;
         writeln!(
             f,
-            "| the relay | rows/s, median | lowest | highest | ÷ alone, median | lowest | highest | CPU s per million rows | idle CPU, % of a core |"
+            "| the relay | rows/s, median | lowest | highest | ÷ alone, mean (95 %) | lowest | highest | CPU s per million rows | ÷ alone, mean (95 %) | idle CPU, % of a core |"
         )?;
-        writeln!(f, "|{}", "---|".repeat(9))?;
+        writeln!(f, "|{}", "---|".repeat(10))?;
+        let mean = |Mean { low, mean, high }| format!("{mean:.3} ({low:.3} to {high:.3})");
         for one in &self.summaries {
             let (rate, ratio) = (one.rows_per_second, one.over_nobody);
             writeln!(
                 f,
-                "| {} | {} | {} | {} | {:.3} | {:.3} | {:.3} | {:.2} | {:.2} |",
+                "| {} | {} | {} | {} | {} | {:.3} | {:.3} | {:.2} | {} | {:.2} |",
                 one.watch,
                 thousands(rate.median),
                 thousands(rate.min),
                 thousands(rate.max),
-                ratio.median,
+                mean(one.mean_over_nobody),
                 ratio.min,
                 ratio.max,
                 one.cpu_seconds_per_million_rows.median,
+                mean(one.cpu_mean_over_nobody),
                 one.idle_cpu_percent_of_a_core,
             )?;
         }

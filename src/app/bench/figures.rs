@@ -30,6 +30,35 @@ impl Spread {
     }
 }
 
+/// What the ratios of pairs come to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Mean {
+    /// The geometric mean lies above this with 97.5 % confidence, if no pair depends on another.
+    pub low: f64,
+    /// Their geometric mean: that of the inverse ratios is its inverse.
+    pub mean: f64,
+    /// And it lies below this.
+    pub high: f64,
+}
+
+impl Mean {
+    /// Of at least one ratio. For fewer than thirty the bounds are too narrow.
+    pub fn of(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
+        /// 97.5 % of a normal distribution lie below so many standard deviations.
+        const DEVIATIONS: f64 = 1.96;
+        let logs: Vec<f64> = ratios.into_iter().map(f64::ln).collect();
+        let count = logs.len() as f64;
+        let mean = logs.iter().sum::<f64>() / count;
+        let squares: f64 = logs.iter().map(|log| (log - mean).powi(2)).sum();
+        let error = (squares / (count - 1.0).max(1.0) / count).sqrt();
+        (!logs.is_empty()).then(|| Self {
+            low: (mean - DEVIATIONS * error).exp(),
+            mean: mean.exp(),
+            high: (mean + DEVIATIONS * error).exp(),
+        })
+    }
+}
+
 /// Durations, to three digits, in little memory.
 #[derive(Debug, Clone)]
 pub struct Durations(Histogram<u64>);
@@ -149,6 +178,19 @@ mod tests {
         assert_eq!((odd.min, odd.median, odd.max), (1.0, 2.0, 3.0));
         let even = Spread::of([4.0, 1.0, 2.0, 3.0]).expect("figures");
         assert_eq!(even.median, 2.5);
+    }
+
+    #[test]
+    fn a_mean_of_ratios_is_geometric_and_lies_between_its_bounds() {
+        assert!(Mean::of([]).is_none());
+        let alike = Mean::of([2.0, 2.0, 2.0]).expect("figures");
+        assert!((alike.low - 2.0).abs() < 1e-9 && (alike.high - 2.0).abs() < 1e-9);
+        // Twice and half as fast is as fast: 1.96 deviations of a logarithm, here ln 2, over the root of three.
+        let spread = Mean::of([2.0, 0.5, 1.0]).expect("figures");
+        assert!((spread.mean - 1.0).abs() < 1e-9, "{spread:?}");
+        let expected = (1.96 * 2_f64.ln() / 3_f64.sqrt()).exp();
+        assert!((spread.high - expected).abs() < 1e-9, "{spread:?}");
+        assert!((spread.low * spread.high - 1.0).abs() < 1e-9, "{spread:?}");
     }
 
     #[test]

@@ -56,9 +56,9 @@ pub(in crate::app) struct BenchFlags {
     /// Insert so many single rows into an idle outbox for `latency` [default: 60]
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) single_rows: Option<u32>,
-    /// ... with so much time between two [default: 1s]
-    #[arg(long, value_name = "DURATION", value_parser = span)]
-    pub(super) single_gap: Option<Duration>,
+    /// ... with so much time between two, with commas [default: 1s]
+    #[arg(long, value_name = "DURATION", value_delimiter = ',', value_parser = span)]
+    pub(super) single_gap: Vec<Duration>,
     /// Watch an idle relay for so long [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = span)]
     pub(super) idle: Option<Duration>,

@@ -71,10 +71,10 @@ struct StageLatency {
 }
 
 fn loads(plan: &Plan) -> Vec<Load> {
-    let single = Load {
+    let single = |gap: &Duration| Load {
         commits: plan.single_rows,
         rows: 1,
-        gap: plan.single_gap,
+        gap: *gap,
         sessions: 1,
         rate: None,
         delivery: Mode::AtLeastOnce,
@@ -88,12 +88,12 @@ fn loads(plan: &Plan) -> Vec<Load> {
             gap: Duration::from_secs_f64(1.0 / commits),
             sessions: (commits as u32 / COMMITS_A_SESSION).clamp(1, MOST_SESSIONS),
             rate: Some(*rate),
-            ..single
+            delivery: Mode::AtLeastOnce,
         }
     };
     // Lone rows come last: by then the brokers have compiled what they do for each.
     let rates = plan.rates.iter().map(at_rate);
-    let all = rates.chain(std::iter::once(single));
+    let all = rates.chain(plan.single_gaps.iter().map(single));
     let in_mode = |load: Load| {
         let modes = plan.deliveries.iter();
         modes.map(move |delivery| Load {

@@ -82,8 +82,8 @@ pub(super) struct Plan {
     /// Commits ahead of each load, not counted: connections to the leaders of partitions, plans, caches, and on fresh brokers the compilation of what
     /// they do in a transaction.
     pub(super) warm_up_rows: u32,
-    #[serde(rename = "single_gap_seconds", serialize_with = "seconds")]
-    pub(super) single_gap: Duration,
+    #[serde(rename = "single_gaps_seconds", serialize_with = "all_seconds")]
+    pub(super) single_gaps: Vec<Duration>,
     #[serde(rename = "idle_seconds", serialize_with = "seconds")]
     pub(super) idle: Duration,
     pub(super) partitions: i32,
@@ -142,7 +142,10 @@ impl Plan {
             at_rate: flags.duration.unwrap_or(seconds(10_000, 500)),
             single_rows: flags.single_rows.unwrap_or(if quick { 5 } else { 60 }),
             warm_up_rows: if quick { 20 } else { 1_000 },
-            single_gap: flags.single_gap.unwrap_or(seconds(1_000, 50)),
+            single_gaps: match flags.single_gap.as_slice() {
+                [] => vec![seconds(1_000, 50)],
+                gaps => gaps.to_vec(),
+            },
             idle: flags.idle.unwrap_or(seconds(60_000, 1_000)),
             partitions: flags.partitions.unwrap_or(6),
             deliveries: match flags.delivery.as_slice() {
@@ -256,8 +259,9 @@ impl Plan {
         if self.wants(Part::Latency) {
             let rates = self.rates.len() as u32;
             let around = around + self.warm_up_rows * WARM_UP_GAP;
-            let once = rates * (self.at_rate + around) + self.single_rows * self.single_gap;
-            time += modes * (once + around);
+            let single = |gap: &Duration| self.single_rows * *gap + around;
+            let singles: Duration = self.single_gaps.iter().map(single).sum();
+            time += modes * (rates * (self.at_rate + around) + singles);
         }
         if self.wants(Part::Idle) {
             time += self.idle + around;
@@ -285,14 +289,21 @@ impl Plan {
 
     fn rate_rows(&self) -> u64 {
         let rates: u64 = self.rates.iter().map(|rate| u64::from(*rate)).sum();
-        let warm_up = (self.rates.len() as u64 + 1) * u64::from(self.warm_up_rows);
-        rates.saturating_mul(self.at_rate.as_secs() + 1) + u64::from(self.single_rows) + warm_up
+        let gaps = self.single_gaps.len() as u64;
+        let warm_up = (self.rates.len() as u64 + gaps) * u64::from(self.warm_up_rows);
+        rates.saturating_mul(self.at_rate.as_secs() + 1)
+            + gaps * u64::from(self.single_rows)
+            + warm_up
     }
 }
 
 /// A number of bytes for people.
 pub(super) fn shown_bytes(bytes: u64) -> String {
     ByteSize(bytes).display().si().to_string()
+}
+
+fn all_seconds<S: serde::Serializer>(all: &[Duration], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(all.iter().map(Duration::as_secs_f64))
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
