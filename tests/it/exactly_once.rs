@@ -5,8 +5,9 @@ mod combined;
 
 use std::collections::HashMap;
 use std::process::Output;
+use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
     Consumer, Instance, Load, Relay, World, create_topic, delete_topic, eventually, last_words,
@@ -94,7 +95,7 @@ fn kills_under_load_double_nothing() {
     for _ in 0..12 {
         let relay = leading(&world, &[]);
         load.await_rows(random.usize(1..400));
-        std::thread::sleep(std::time::Duration::from_micros(random.u64(0..8_000)));
+        std::thread::sleep(Duration::from_micros(random.u64(0..8_000)));
         relay.kill();
     }
     let last = leading(&world, &[]);
@@ -199,6 +200,28 @@ fn kafka_killed_under_load_doubles_nothing() {
     }
     check(&mut world, load);
     assert_eq!(relay.count_log(REFUSED), 0);
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn a_broker_that_stands_still_for_a_moment_costs_no_producer() {
+    let kafka = Instance::start("oncestill", &["kafka"]);
+    let mut world = World::on("oncestill", kafka.services());
+    create_topic(&world, &world.topic, 3, &[]);
+    let pid = kafka.variable("KAFKA_PID").parse().ok();
+    let pid = pid.and_then(Pid::from_raw).expect("a process");
+    let relay = leading(&world, &[]);
+    let load = Load::start(&world);
+    // Some of them are in the middle of a commit.
+    for _ in 0..10 {
+        load.await_rows(50);
+        kill_process(pid, Signal::STOP).expect("it is there");
+        std::thread::sleep(Duration::from_millis(300));
+        kill_process(pid, Signal::CONT).expect("it is there");
+    }
+    check(&mut world, load);
+    assert_eq!(relay.count_log("not answered yet"), 0);
+    assert_eq!(relay.count_log("of no more use"), 0);
     assert!(relay.stop().success());
 }
 
