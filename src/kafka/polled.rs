@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_secs(1);
 const FIRST_TICK: Duration = Duration::from_millis(50);
 
 /// A record that carries a number to its report.
-type Record<'a> = BaseRecord<'a, [u8], [u8], usize>;
+pub(super) type Record<'a> = BaseRecord<'a, [u8], [u8], usize>;
 
 /// The library's own threaded producer waits and spins ten times a second, which is most of what an idle relay would cost. This one sleeps while nothing
 /// is under way.

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
+use rdkafka::producer::{Producer as _, PurgeConfig};
 use secrecy::ExposeSecret;
 
 use super::admin::Admin;
 use super::condition::STATISTICS_INTERVAL_MS;
 use super::failure::{Refusal, Verdict, decide, told};
-use super::polled::Polled;
+use super::polled::{Polled, Record};
 use super::record::{self, BadHeaders};
 use super::reports::{Context, Reports};
 use super::trouble::Silence;
@@ -35,6 +35,9 @@ pub enum SendError {
     /// This row can never be sent.
     #[error("{}", .0.reason)]
     Row(Refusal),
+    /// Another producer uses the same transactional id now.
+    #[error("{0}")]
+    Fenced(String),
     /// The producer is of no more use.
     #[error("the producer failed: {0}")]
     Producer(String),
@@ -95,7 +98,7 @@ impl Producer {
 
     /// Hands a row over, in order. The report will carry `ticket`.
     pub fn send(&self, topic: &str, event: &Event<'_>, ticket: usize) -> Result<(), SendError> {
-        let record = BaseRecord::<[u8], [u8], usize> {
+        let record = Record {
             topic,
             partition: None,
             payload: event.payload,
@@ -104,9 +107,19 @@ impl Producer {
             headers: Some(record::headers(self.outbox, event)?),
             delivery_opaque: ticket,
         };
-        self.inner
-            .send(record)
-            .map_err(|error| send_error(topic, &error))
+        self.hand_over(record)
+    }
+
+    /// Puts a record into the queue.
+    pub(super) fn hand_over(&self, record: Record<'_>) -> Result<(), SendError> {
+        let topic = record.topic;
+        self.inner.send(record).map_err(|error| {
+            // The answer itself says no more than that it failed for good.
+            match self.inner.client().fatal_error() {
+                Some((RDKafkaErrorCode::Fenced, reason)) => SendError::Fenced(reason),
+                _ => send_error(topic, &error),
+            }
+        })
     }
 
     /// A broker answered to another producer a moment ago: from now on its absence is worth a word in the log.
@@ -212,7 +225,7 @@ pub fn takes(name: &str, value: &str) -> bool {
 }
 
 /// What the producer says at once about a record. It speaks of this one alone, so that a suspicion is a conviction.
-pub(super) fn send_error(topic: &str, error: &KafkaError) -> SendError {
+fn send_error(topic: &str, error: &KafkaError) -> SendError {
     use RDKafkaErrorCode as Code;
     let Some(code) = error.rdkafka_error_code() else {
         return SendError::Producer(error.to_string());

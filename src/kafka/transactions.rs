@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::producer::Producer as _;
 
-use super::producer::{Batching, ConfigError, Producer, SendError, configured, send_error};
+use super::polled::Record;
+use super::producer::{Batching, ConfigError, Producer, SendError, configured};
 use super::reports::Reports;
 use crate::config::Kafka;
 use crate::event::OutboxId;
@@ -131,7 +132,7 @@ impl Producer {
         value: &[u8],
         ticket: usize,
     ) -> Result<(), SendError> {
-        let record = BaseRecord::<[u8], [u8], usize> {
+        let record = Record {
             topic,
             partition: Some(0),
             payload: Some(value),
@@ -140,9 +141,7 @@ impl Producer {
             headers: None,
             delivery_opaque: ticket,
         };
-        self.inner
-            .send(record)
-            .map_err(|error| send_error(topic, &error))
+        self.hand_over(record)
     }
 
     /// Commits. All reports must have come. Where the answer does not come in time, the next call goes on waiting for it.

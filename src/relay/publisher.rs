@@ -69,7 +69,15 @@ impl Publisher {
     /// are still to come.
     pub(crate) async fn run(mut self) -> Arc<Producer> {
         let mut topics = Topical::default();
-        while let Some(fetched) = self.batches.recv().await {
+        loop {
+            let fetched = tokio::select! {
+                fetched = self.batches.recv() => fetched,
+                // A fetch that is not answered may still be under way.
+                () = self.shared.abandon.cancelled() => None,
+            };
+            let Some(fetched) = fetched else {
+                break;
+            };
             let all = 0..fetched.batch.len();
             let next = self.publish(&fetched, all, &mut topics).await;
             if next < fetched.first + fetched.batch.len() {
@@ -228,6 +236,10 @@ impl Publisher {
                 }
                 Err(SendError::Row(refusal)) => {
                     return self.refuse(ticket, event, &topics.care, refusal);
+                }
+                Err(SendError::Fenced(reason)) => {
+                    self.shared.end(Ending::Fenced(reason));
+                    return false;
                 }
                 Err(SendError::Producer(reason)) => {
                     self.shared.end(Ending::Producer(reason));

@@ -109,7 +109,7 @@ impl Term<'_> {
 
         let (mut bell, mut key, mut reader, mut leader) = (None, None, None, None);
         let mut deadline: Option<Instant> = None;
-        let mut stopping = false;
+        let (mut stopping, mut published) = (false, false);
         let mut abandoned = 0;
         loop {
             tokio::select! {
@@ -118,7 +118,7 @@ impl Term<'_> {
                     Some(Ok(Done::Bell(it))) => bell = Some(it),
                     Some(Ok(Done::Reader(it, its_key))) => (reader, key) = (Some(it), Some(its_key)),
                     Some(Ok(Done::Leader(it))) => leader = Some(it),
-                    Some(Ok(Done::Published)) => {}
+                    Some(Ok(Done::Published)) => published = true,
                     Some(Err(panic)) => {
                         error!(error = %panic, "a task of the relay failed: this is a defect of Doorbell; starting over");
                         shared.end(Ending::Postgres(Error::Lost("a task failed".into())));
@@ -139,7 +139,7 @@ impl Term<'_> {
                     }
                     shared.abandon.cancel();
                 }
-                () = sleep_until(deadline.unwrap_or_else(Instant::now) + LEAVE_TIMEOUT), if stopping => {
+                () = sleep_until(deadline.unwrap_or_else(Instant::now) + LEAVE_TIMEOUT), if stopping && published => {
                     warn!("PostgreSQL did not answer in time: leaving without it");
                     break;
                 }
@@ -234,6 +234,7 @@ impl Term<'_> {
                 queue: Queue::default(),
                 topics: Topical::default(),
                 last_commit: None,
+                fetch_takes: Duration::ZERO,
                 recent: VecDeque::new(),
             })),
         };

@@ -15,8 +15,9 @@ use crate::kafka::{Code, Producer, Trouble, told};
 impl Transactor {
     /// Aborts, and finds out whose fault it was.
     pub(super) async fn abort(&mut self, open: &mut Open) -> Result<Event, Abandoned> {
+        let aborted = self.blocking(Producer::abort).await?;
         open.undecided = false;
-        if let Err(error) = self.blocking(Producer::abort).await? {
+        if let Err(error) = aborted {
             debug!(%error, "the transaction was not aborted; the next producer ends it");
             if error.trouble == Trouble::Fenced {
                 open.error = Some(error);

@@ -43,6 +43,8 @@ pub(crate) struct Transactor {
     pub(crate) queue: Queue,
     pub(crate) topics: Topical,
     pub(crate) last_commit: Option<Instant>,
+    /// From the announcement of rows until they came, the last time.
+    pub(crate) fetch_takes: Duration,
     /// Topics of the transactions that may have rows left in the table, each with the ticket after its last row.
     pub(crate) recent: VecDeque<(Ticket, FxHashSet<String>)>,
 }
@@ -119,9 +121,10 @@ impl Transactor {
     /// that none come.
     async fn await_rows(&mut self, open: &mut Open) -> bool {
         let mut coming = self.shared().coming.subscribe();
-        let mut announced = false;
-        let mut until = Instant::now();
+        let mut announced: Option<Instant> = None;
         while self.queue.is_empty() {
+            let known = announced.is_some();
+            let until = announced.unwrap_or_else(Instant::now) + ANNOUNCED;
             tokio::select! {
                 // Rows that are here need no announcement.
                 biased;
@@ -129,12 +132,15 @@ impl Transactor {
                     Some(fetched) => self.queue.push(fetched),
                     None => return false,
                 },
-                _ = coming.wait_for(|coming| *coming != announced) => {
-                    announced = !announced;
-                    if announced {
+                // What is borrowed is given back at once: to begin blocks, and the first stage has more to announce.
+                _ = async { coming.wait_for(|coming| *coming != known).await.map(drop) } => {
+                    let Some(at) = announced.take() else {
+                        announced = Some(Instant::now());
                         self.begin_early(open);
-                        until = Instant::now() + ANNOUNCED;
-                    } else if open.undecided {
+                        continue;
+                    };
+                    self.fetch_takes = at.elapsed();
+                    if open.undecided {
                         // They are passed on before the announcement ends.
                         if let Ok(fetched) = self.publisher.batches.try_recv() {
                             self.queue.push(fetched);
@@ -145,6 +151,9 @@ impl Transactor {
                 () = sleep_until(until), if open.undecided => return true,
                 () = self.publisher.shared.abandon.cancelled() => return false,
             }
+        }
+        if let Some(at) = announced {
+            self.fetch_takes = at.elapsed();
         }
         true
     }
@@ -173,8 +182,8 @@ impl Transactor {
     }
 
     async fn commit(&mut self, open: &mut Open) -> Result<Event, Abandoned> {
-        open.undecided = false;
-        match self.ask_to_commit().await? {
+        let is_first = std::mem::take(&mut open.undecided);
+        match self.ask_to_commit(is_first).await? {
             Ok(()) => {
                 self.last_commit = Some(Instant::now());
                 Ok(Event::Done)
@@ -191,9 +200,12 @@ impl Transactor {
     }
 
     /// A commit is usually answered before another thread would have begun to ask for it.
-    async fn ask_to_commit(&self) -> Result<Result<(), TransactionError>, Abandoned> {
+    async fn ask_to_commit(
+        &self,
+        is_first: bool,
+    ) -> Result<Result<(), TransactionError>, Abandoned> {
         // A program that embeds the relay may have a runtime with one thread, which nothing may block.
-        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        if is_first && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
             let answer = block_in_place(|| self.publisher.producer.commit(SOON));
             let is_open = |error: &TransactionError| error.code == Some(Code::OperationTimedOut);
             if !answer.as_ref().is_err_and(is_open) {
@@ -227,7 +239,7 @@ impl Transactor {
                 memory.suspects.remove(row);
             }
         }
-        if let Some(most) = memory.transaction_rows {
+        if let (Some(most), Some(_)) = (memory.transaction_rows, open.receipt) {
             let larger = most.saturating_mul(2);
             memory.transaction_rows = (larger < MOST_ROWS).then_some(larger);
         }

@@ -16,6 +16,8 @@ use crate::kafka::{
 /// After its answer to a commit, the coordinator still writes the markers, which takes some milliseconds. A partition that is added to the next
 /// transaction before they are all written is refused, and librdkafka tries again 20 ms later.
 const MARKERS: Duration = Duration::from_millis(3);
+/// A fetch that takes longer than this would not be hidden by librdkafka's millisecond.
+const ADDED_AFTER: Duration = Duration::from_micros(900);
 /// While reports are awaited, the producer is asked this often whether the transaction can still be committed.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// So long without any report, the transaction is given up: a topic that was deleted under the producer is waited for without end and without a word.
@@ -23,10 +25,11 @@ const SILENCE: Duration = Duration::from_secs(15);
 
 impl Transactor {
     /// Begins before the rows are here, with a first record: librdkafka waits a millisecond before it adds the partitions of a transaction to it, and
-    /// whatever is handed over meanwhile is added at once.
+    /// whatever is handed over meanwhile is added by the same request. What comes later has to wait for that one's answer first.
     pub(super) fn begin_early(&mut self, open: &mut Open) {
+        let is_worth_it = self.fetch_takes < ADDED_AFTER && self.are_markers_written();
         // What fails here fails again when there are rows, and is told then.
-        if self.are_markers_written() && self.publisher.producer.begin().is_ok() {
+        if is_worth_it && self.publisher.producer.begin().is_ok() {
             open.undecided = true;
             let sent = self.receipts.send_opener(&self.publisher.producer, NO_ROW);
             open.records = usize::from(sent.is_ok());
@@ -59,7 +62,7 @@ impl Transactor {
                 let code = match &error {
                     // It names too many rows: when those of earlier transactions are deleted, it does not.
                     SendError::Row(_) => Some(Code::MessageSizeTooLarge),
-                    SendError::QueueFull | SendError::Producer(_) => None,
+                    SendError::QueueFull | SendError::Fenced(_) | SendError::Producer(_) => None,
                 };
                 open.error = Some(TransactionError {
                     trouble: Trouble::Abort,
