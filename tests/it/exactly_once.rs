@@ -47,7 +47,7 @@ pub(crate) fn spawn(world: &World, more: &[&str]) -> Relay {
 
 /// Nothing lost, nothing twice, each key in order, for whoever reads committed records.
 #[track_caller]
-fn check(world: &mut World, load: Load) -> usize {
+pub(crate) fn check(world: &mut World, load: Load) -> usize {
     let written = load.stop();
     world.await_empty();
     let mut consumer = Consumer::committed(world, &world.topic);

@@ -1,15 +1,19 @@
-//! Transactions that hang: what becomes of those who read committed records, and of the rows.
+//! Transactions that hang or are forgotten: what becomes of those who read committed records, and of the rows.
 
 use std::time::{Duration, Instant};
 
-use crate::exactly_once::{NO_DELETE, flags, insert, leading, prepared, receipts, seen, spawn};
+use crate::exactly_once::{
+    NO_DELETE, check, flags, insert, leading, prepared, receipts, seen, spawn,
+};
 use crate::support::{
-    Consumer, Instance, Received, Relay, Transaction, World, create_topic_on, last_words,
-    leader_of, produce, refused,
+    Consumer, Instance, Load, Received, Relay, Transaction, World, create_topic, create_topic_on,
+    eventually, last_words, leader_of, produce, refused,
 };
 
 /// The broker itself ends a transaction after a minute.
 const SOON: Duration = Duration::from_secs(40);
+/// The brokers' own topic: who leads it is the coordinator.
+const TRANSACTIONS: &str = "__transaction_state";
 
 #[test]
 fn a_stop_whose_time_is_over_aborts_the_open_transaction() {
@@ -18,7 +22,7 @@ fn a_stop_whose_time_is_over_aborts_the_open_transaction() {
     let receipts = receipts(&world);
     // The topic of the coordinator is made for the first who asks for it.
     produce(&world, &receipts, &[], Some(true));
-    let coordinator = leader_of(&world, "__transaction_state");
+    let coordinator = leader_of(&world, TRANSACTIONS);
     let others: Vec<i32> = (1..=3).filter(|node| *node != coordinator).collect();
     let [near, far] = ["near", "far"].map(|name| format!("{}.{name}", world.topic));
     create_topic_on(&world, &near, others[0], &[]);
@@ -97,5 +101,49 @@ fn rows_of_a_receipt_are_deleted_only_when_their_partitions_are_settled() {
     let counts = seen(&world);
     assert_eq!(counts.len(), 10);
     assert!(counts.values().all(|times| *times == 1), "{counts:?}");
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn a_coordinator_that_moves_doubles_nothing() {
+    let mut nodes = Instance::start("oncemoves", &["kafka3"]);
+    let mut world = World::on("oncemoves", nodes.services());
+    create_topic(&world, &world.topic, 3, &[]);
+    world.will_delete(&receipts(&world));
+    let relay = leading(&world, &[]);
+    let load = Load::start(&world);
+    load.await_rows(200);
+    let coordinator = leader_of(&world, TRANSACTIONS);
+    let node = format!("kafka3-{coordinator}");
+    nodes.kill(&node);
+    let moved = || (leader_of(&world, TRANSACTIONS) != coordinator).then_some(());
+    eventually("another node is the coordinator", moved);
+    load.await_rows(200);
+    check(&mut world, load);
+    assert!(relay.stop().success());
+    nodes.bring_back(&node);
+}
+
+#[test]
+fn a_transactional_id_that_the_brokers_have_forgotten_is_taken_anew() {
+    // They do so after a week.
+    let kafka = Instance::kafka_with(
+        "onceforgotten",
+        "transactional.id.expiration.ms=1000\ntransaction.remove.expired.transaction.cleanup.interval.ms=200",
+    );
+    let mut world = World::on("onceforgotten", kafka.services());
+    create_topic(&world, &world.topic, 3, &[]);
+    let relay = leading(&world, &[]);
+    let renewed = || relay.count_log("of no more use") > 0;
+    let mut rows = 0;
+    while !renewed() {
+        assert!(rows < 20, "the id was never forgotten");
+        std::thread::sleep(Duration::from_secs(2));
+        insert(&mut world, 1);
+        rows += 1;
+        world.await_empty();
+    }
+    assert_eq!(seen(&world).values().sum::<usize>(), rows);
+    assert_eq!(relay.count_log("shut this one out"), 0);
     assert!(relay.stop().success());
 }

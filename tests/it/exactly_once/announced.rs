@@ -11,6 +11,9 @@ use crate::support::{Consumer, Received, World, produce, within};
 /// The time for the stop, and what an open transaction may take at the end.
 const SOON: Duration = Duration::from_secs(10);
 
+/// The brokers end a transaction after a minute, and look for such ones every ten seconds.
+const EXPIRED: Duration = Duration::from_secs(120);
+
 /// What the last part of each key says, of everything that is committed in the topic of the receipts.
 fn kinds(world: &World) -> Vec<String> {
     let mut consumer = Consumer::committed(world, &receipts(world));
@@ -21,6 +24,15 @@ fn kinds(world: &World) -> Vec<String> {
     keys.map(|key| key.split_once(':').map_or("receipt", |(_, kind)| kind))
         .map(str::to_owned)
         .collect()
+}
+
+/// Somebody else's record among the receipts.
+fn stranger(world: &World) {
+    let record = Received {
+        key: Some(":a stranger".into()),
+        ..Received::of("its record")
+    };
+    produce(world, &receipts(world), &[record], Some(true));
 }
 
 /// It rings, and the fetch that answers waits for this session's end: the transaction is begun meanwhile.
@@ -100,12 +112,25 @@ fn a_stop_ends_a_transaction_whose_rows_have_not_come() {
     // PostgreSQL owes it an answer, which it does not wait for.
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     // An open one would be in the way of a stranger's record.
-    let topic = receipts(&world);
-    let record = Received {
-        key: Some("a stranger".into()),
-        ..Received::of("its record")
-    };
-    produce(&world, &topic, &[record], Some(true));
-    Consumer::committed(&world, &topic).await_records(2);
+    stranger(&world);
+    Consumer::committed(&world, &receipts(&world)).await_records(2);
     drop(other);
+}
+
+#[test]
+fn a_transaction_that_expires_while_the_relay_is_frozen_loses_and_doubles_nothing() {
+    let mut world = prepared("onceexpired");
+    let relay = leading(&world, &[]);
+    let mut other = begun_for_a_ring(&mut world);
+    relay.freeze();
+    let insert = "INSERT INTO outbox (type, payload) VALUES ('x', 'it'); COMMIT";
+    world.sql_on(&mut other, insert);
+    // Whoever reads committed records gets past it when the brokers have aborted it.
+    stranger(&world);
+    let expired = || (kinds(&world) == ["barrier", "a stranger"]).then_some(());
+    assert!(within(EXPIRED, expired).is_some());
+    relay.thaw();
+    world.await_empty();
+    assert_eq!(seen(&world).values().sum::<usize>(), 1);
+    assert!(relay.stop().success());
 }
