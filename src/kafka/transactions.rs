@@ -179,12 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// What a broker of this kind answers to a producer that wants to begin. No healthy broker does so on request.
-    fn answer(
-        prepare: impl FnOnce(&MockCluster<'_, rdkafka::producer::DefaultProducerContext>),
-    ) -> TransactionError {
-        let brokers = MockCluster::new(1).expect("a mock cluster");
-        prepare(&brokers);
+    fn producer(brokers: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>) -> Producer {
         let kafka = Kafka {
             brokers: brokers.bootstrap_servers(),
             properties: BTreeMap::new(),
@@ -194,7 +189,16 @@ mod tests {
         let batching = Batching::UpTo(1_000);
         let producer =
             Producer::transactional(&kafka, outbox, (10, 1_000), batching, Arc::default(), "x");
-        let producer = producer.expect("a producer");
+        producer.expect("a producer")
+    }
+
+    /// What a broker of this kind answers to a producer that wants to begin. No healthy broker does so on request.
+    fn answer(
+        prepare: impl FnOnce(&MockCluster<'_, rdkafka::producer::DefaultProducerContext>),
+    ) -> TransactionError {
+        let brokers = MockCluster::new(1).expect("a mock cluster");
+        prepare(&brokers);
+        let producer = producer(&brokers);
         loop {
             match producer.init_transactions(CALL_PATIENCE) {
                 Ok(()) => panic!("it must be refused"),
@@ -202,6 +206,30 @@ mod tests {
                 Err(error) => return error,
             }
         }
+    }
+
+    #[test]
+    fn a_producer_that_was_shut_out_says_so_when_it_is_given_a_record() {
+        let brokers = MockCluster::new(1).expect("a mock cluster");
+        brokers.create_topic("t", 1, 1).expect("a topic");
+        let producer = producer(&brokers);
+        while let Err(error) = producer.init_transactions(CALL_PATIENCE) {
+            assert_eq!(error.trouble, Trouble::Again, "{error:?}");
+        }
+        producer.begin().expect("a transaction");
+        let fenced = RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
+        brokers.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[fenced]);
+        let begun = Instant::now();
+        let error = loop {
+            match producer.send_receipt("t", "k", b"v", 0) {
+                Ok(()) | Err(SendError::QueueFull) => {
+                    assert!(begun.elapsed() < CALL_PATIENCE, "it never heard of it");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, SendError::Fenced(_)), "{error:?}");
     }
 
     #[test]

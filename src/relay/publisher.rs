@@ -69,6 +69,7 @@ impl Publisher {
     /// are still to come.
     pub(crate) async fn run(mut self) -> Arc<Producer> {
         let mut topics = Topical::default();
+        let mut next = 0;
         loop {
             let fetched = tokio::select! {
                 fetched = self.batches.recv() => fetched,
@@ -79,13 +80,13 @@ impl Publisher {
                 break;
             };
             let all = 0..fetched.batch.len();
-            let next = self.publish(&fetched, all, &mut topics).await;
+            next = self.publish(&fetched, all, &mut topics).await;
             if next < fetched.first + fetched.batch.len() {
-                self.give_up_from(next).await;
-            } else {
-                self.shared.published(next);
+                break;
             }
+            self.shared.published(next);
         }
+        self.give_up_from(next).await;
         self.producer
     }
 

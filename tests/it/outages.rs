@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::support::{
     Consumer, Instance, Load, Proxy, Relay, World, create_topic, doorbell, eventually,
@@ -257,4 +259,29 @@ fn without_its_trigger_the_sweep_delivers_and_says_so() {
     world.await_empty();
     relay.await_log("the sweep found rows that nothing had announced");
     assert_eq!(Consumer::new(&world, &world.topic).drain().len(), 1);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_statement_that_is_not_answered() {
+    let mut world = World::new("unanswered");
+    let mut relay = Relay::leading(&world, &["--stop-timeout", "1s"]);
+    world.await_asleep();
+    let mut other = world.connect();
+    let lock = "BEGIN; LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE";
+    world.sql_on(&mut other, lock);
+    world.sql("SELECT pg_notify('doorbell:' || 'outbox'::regclass::oid, '')");
+    world.await_number(
+        "SELECT count(*) FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted",
+        1,
+    );
+    let begun = Instant::now();
+    relay.signal(Signal::TERM);
+    assert!(relay.wait().success());
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    relay.assert_logged("PostgreSQL did not answer in time", 1);
+    drop(other);
 }

@@ -42,7 +42,7 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// Of at least one ratio. For fewer than thirty the bounds are too narrow.
+    /// Of at least one ratio, of which nothing is known without a second one. For fewer than thirty the bounds are too narrow.
     pub fn of(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
         /// 97.5 % of a normal distribution lie below so many standard deviations.
         const DEVIATIONS: f64 = 1.96;
@@ -50,7 +50,10 @@ impl Mean {
         let count = logs.len() as f64;
         let mean = logs.iter().sum::<f64>() / count;
         let squares: f64 = logs.iter().map(|log| (log - mean).powi(2)).sum();
-        let error = (squares / (count - 1.0).max(1.0) / count).sqrt();
+        let error = match logs.len() {
+            1 => f64::INFINITY,
+            _ => (squares / (count - 1.0) / count).sqrt(),
+        };
         (!logs.is_empty()).then(|| Self {
             low: (mean - DEVIATIONS * error).exp(),
             mean: mean.exp(),
@@ -183,6 +186,8 @@ mod tests {
     #[test]
     fn a_mean_of_ratios_is_geometric_and_lies_between_its_bounds() {
         assert!(Mean::of([]).is_none());
+        let one = Mean::of([2.0]).expect("a figure");
+        assert_eq!((one.low, one.high), (0.0, f64::INFINITY));
         let alike = Mean::of([2.0, 2.0, 2.0]).expect("figures");
         assert!((alike.low - 2.0).abs() < 1e-9 && (alike.high - 2.0).abs() < 1e-9);
         // Twice and half as fast is as fast: 1.96 deviations of a logarithm, here ln 2, over the root of three.

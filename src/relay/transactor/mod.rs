@@ -134,21 +134,25 @@ impl Transactor {
                 },
                 // What is borrowed is given back at once: to begin blocks, and the first stage has more to announce.
                 _ = async { coming.wait_for(|coming| *coming != known).await.map(drop) } => {
-                    let Some(at) = announced.take() else {
-                        announced = Some(Instant::now());
-                        self.begin_early(open);
-                        continue;
-                    };
-                    self.fetch_takes = at.elapsed();
-                    if open.undecided {
-                        // They are passed on before the announcement ends.
-                        if let Ok(fetched) = self.publisher.batches.try_recv() {
-                            self.queue.push(fetched);
+                    match announced {
+                        None => {
+                            announced = Some(Instant::now());
+                            self.begin_early(open);
                         }
-                        return true;
+                        Some(_) if open.undecided => {
+                            // They are passed on before the announcement ends.
+                            if let Ok(fetched) = self.publisher.batches.try_recv() {
+                                self.queue.push(fetched);
+                            }
+                            break;
+                        }
+                        Some(at) => {
+                            self.fetch_takes = at.elapsed();
+                            announced = None;
+                        }
                     }
                 }
-                () = sleep_until(until), if open.undecided => return true,
+                () = sleep_until(until), if open.undecided => break,
                 () = self.publisher.shared.abandon.cancelled() => return false,
             }
         }
