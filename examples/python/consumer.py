@@ -2,7 +2,7 @@
 """Adds up orders per customer, from Kafka into PostgreSQL; an event that comes twice counts once.
 
 For each record, in this order:
-  1. one database transaction: note the event's id in `inbox`; if it was not there yet, apply the effect;
+  1. one database transaction: claim the event in the inbox; if no transaction did so before, apply the effect;
   2. after that has committed: commit the offset to Kafka.
 Killed before 1, nothing has happened and the record comes again. Killed between 1 and 2, the record comes again and
 the inbox knows it. So nothing is lost and nothing counts twice, whenever this program dies.
@@ -35,12 +35,12 @@ class Event:
 
 
 def read_event(record: Message) -> Event:
-    # Doorbell's own headers come first; a row may have added one of the same name behind them.
+    # Only Doorbell sets this header: a row's own of the same name is left out.
     headers: dict[str, bytes | None] = {}
     for name, value in record.headers() or []:
         headers.setdefault(name, value)
     if headers.get("id") is None:
-        raise Unreadable("no header `id`: not an event of an outbox, and its doubles could not be told apart")
+        raise Unreadable("no header `id`: not an event of an outbox, and its duplicates could not be detected")
     return Event(uuid.UUID(headers["id"].decode()), (headers.get("type") or b"").decode(), record.value())
 
 
@@ -67,10 +67,12 @@ def apply(database: psycopg.Connection, event: Event) -> str:
     return "applied"
 
 
+# ANCHOR: take_in
 def take_in(database: psycopg.Connection, event: Event) -> str:
-    """Step 1, to be called in a transaction: the inbox row and the effect share its fate."""
-    noted = database.execute("INSERT INTO inbox (event_id) VALUES (%s) ON CONFLICT DO NOTHING", (event.id,))
-    return apply(database, event) if noted.rowcount == 1 else "seen before"
+    """Step 1, to be called in a transaction: the claim and the effect share its fate."""
+    claim = database.execute("SELECT doorbell.first_time('order-totals', %s)", (event.id,))
+    return apply(database, event) if claim.fetchone() == (True,) else "seen before"
+# ANCHOR_END: take_in
 
 
 def set_aside(database: psycopg.Connection, record: Message, reason: Exception) -> str:
@@ -97,7 +99,7 @@ def commit_offset(consumer: Consumer, record: Message) -> None:
     try:
         consumer.commit(message=record, asynchronous=False)
     except KafkaException as error:
-        # The partition has moved to another consumer, or the broker is away: the record comes again, and the inbox knows it.
+        # The partition has moved to another consumer, or the broker is unreachable: the record comes again, and the inbox knows it.
         print(f"offset not committed: {error.args[0].str()}", file=sys.stderr, flush=True)
 
 
@@ -164,7 +166,7 @@ def main() -> None:
             finally:
                 consumer.close()
     except psycopg.Error as error:
-        # The record's offset was not committed: whoever starts this program again continues with that record.
+        # The record's offset was not committed: this program continues with that record when it is started again.
         sys.exit(f"database: {str(error).strip()}")
     except KafkaException as error:
         sys.exit(f"kafka: {error.args[0].str()}")

@@ -26,6 +26,7 @@ class Order:
     commit_returned: float
 
 
+# ANCHOR: place_order
 def place_order(database: psycopg.Connection, customer: str, amount_cents: int) -> Order:
     with database.transaction():
         (order_id,) = database.execute(
@@ -46,6 +47,7 @@ def place_order(database: psycopg.Connection, customer: str, amount_cents: int) 
         )
         commit_began = time.time()
     return Order(order_id, customer, amount_cents, commit_began, time.time())
+# ANCHOR_END: place_order
 
 
 def report(order: Order, as_json: bool) -> None:

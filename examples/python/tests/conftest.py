@@ -31,6 +31,9 @@ def database_url() -> Iterator[str]:
             with psycopg.connect(url, autocommit=True) as database:
                 for script in sorted((REPOSITORY / "migrations").glob("*.sql")):
                     apply(database, script)
+                for script in ("inbox.sql", "events.sql"):
+                    apply(database, REPOSITORY / "sql" / script)
+                database.execute("SELECT doorbell.create_event_store('outbox')")
                 apply(database, EXAMPLES / "psql" / "schema.sql")
                 apply(database, EXAMPLES / "python" / "consumer.sql")
             yield url

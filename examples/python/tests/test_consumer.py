@@ -92,7 +92,7 @@ def test_killed_between_database_commit_and_offset_commit(
     database.execute("""
         CREATE FUNCTION wait_in_commit() RETURNS trigger LANGUAGE plpgsql
             AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END';
-        CREATE CONSTRAINT TRIGGER wait_in_commit AFTER INSERT ON inbox DEFERRABLE INITIALLY DEFERRED
+        CREATE CONSTRAINT TRIGGER wait_in_commit AFTER INSERT ON doorbell.inbox DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW EXECUTE FUNCTION wait_in_commit();
     """)
     with psycopg.connect(database_url) as holder:
@@ -131,7 +131,7 @@ def test_a_tombstone_is_taken_in_without_effect(consumer: ConsumerProcess, datab
 
     assert totals(database) == (1, 1250)
     assert set_aside(database) == []
-    assert database.execute("SELECT count(*) FROM inbox").fetchone() == (2,)
+    assert database.execute("SELECT count(*) FROM doorbell.inbox").fetchone() == (2,)
 
 
 def test_an_event_of_another_type_has_no_effect(consumer: ConsumerProcess, database: psycopg.Connection) -> None:

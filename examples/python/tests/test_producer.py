@@ -87,7 +87,7 @@ def test_psql_takes_its_values_as_variables(psql: str, database_url: str, databa
     assert events(database) == [expected_event(order, "psql")]
 
 
-@pytest.mark.parametrize("values", [("linus", "501"), ("nobody", "1"), ("ada", "0"), ("ada', 'x", "1")])
+@pytest.mark.parametrize("values", [("linus", "501"), ("ghost", "1"), ("ada", "0"), ("ada', 'x", "1")])
 def test_refused_psql_order_leaves_neither(
     psql: str, database_url: str, database: psycopg.Connection, values: tuple[str, str]
 ) -> None:
