@@ -1,19 +1,22 @@
 # `make` lists the targets. The work is done by scripts/, so that CI and people run the same.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos docs services stop fmt clean
+.PHONY: help demo test test-all lint bench chaos docs services stop fmt clean
 
 # rustup installs here and edits the profile of later shells only.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 help: ## list these targets
 	@echo 'Doorbell: rows of a PostgreSQL outbox to Kafka'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 demo: ## watch events cross from PostgreSQL to Kafka (KEEP=1: leave it running)
 	@KEEP=$(KEEP) scripts/demo
 
 test: ## run every test against a real PostgreSQL and a real Kafka
 	@scripts/test
+
+test-all: test ## ... and again on an older PostgreSQL, the benchmarks once, and the examples
+	@scripts/test --rest
 
 lint: ## run every check that is not a test: format, clippy, docs, licences, spelling
 	@scripts/lint
@@ -32,12 +35,12 @@ services: ## start PostgreSQL and Kafka and leave them running
 	@scripts/services start
 
 stop: ## stop the services that were started here and a demo's relay; data stay
-	@PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=scripts python3 -m demo_lib.relay
+	@scripts/demo stop
 	@scripts/services stop --all
 
 fmt: ## format the code
 	@cargo fmt --all
 
-clean: stop ## stop the services, delete their data and everything that was built
+clean: stop ## stop the services, delete their data and everything that was built; downloads stay in .services/programs
 	@scripts/services remove --all
 	@cargo clean

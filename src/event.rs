@@ -1,34 +1,36 @@
-//! One row of an outbox as everyone in the house sees it, and the identity that it carries to Kafka.
+//! One row of an outbox, and the identity that it carries to Kafka.
 
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// One row of an outbox. Borrowed from the batch that it came with.
+/// One row of an outbox, borrowed from its batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
     /// The row's id.
     pub id: i64,
     /// When the row was created, in microseconds since the Unix epoch.
     pub created_at: i64,
-    /// What kind of event it is.
+    /// Type of the event.
     pub event_type: &'a [u8],
-    /// The record's value; `None` is a tombstone.
+    /// Value of the record. `None`: a tombstone.
     pub payload: Option<&'a [u8]>,
-    /// The record's key.
+    /// Key of the record.
     pub key: Option<&'a [u8]>,
-    /// The topic that the row asks for; `None`: the configured route.
+    /// Topic that the row asks for. `None`: the configured route.
     pub topic: Option<&'a [u8]>,
     /// The row's own headers: the text of a JSON object.
     pub headers: Option<&'a [u8]>,
 }
 
-/// Many bytes at a step: with each row it costs less than its SHA-256 does.
+/// A table of 16 processes many bytes a step: for each row this costs less than its SHA-256.
 static CHECKSUM: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISO_HDLC);
 
 impl Event<'_> {
-    /// Tells rows with the same id and time apart by what is in them. It is written into receipts, which outlive a version: CRC-32 (ISO-HDLC) over the
-    /// five fields, each behind its length in 8 bytes, little-endian; all ones for NULL.
+    /// Computes a checksum that distinguishes rows with the same id and time by their contents.
+    ///
+    /// It is written into receipts, which outlive a version: CRC-32 (ISO-HDLC) over the five
+    /// fields, each preceded by its length in 8 bytes, little-endian, or by all ones for NULL.
     pub fn fingerprint(&self) -> u32 {
         let mut digest = CHECKSUM.digest();
         let fields = [
@@ -46,42 +48,54 @@ impl Event<'_> {
         digest.finalize()
     }
 
-    /// How a receipt names the row.
-    pub fn named(&self) -> Named {
-        Named {
+    pub(crate) fn row(&self) -> RowId {
+        RowId {
             id: self.id,
             created_at: self.created_at,
-            hash: self.fingerprint(),
+        }
+    }
+
+    pub(crate) fn receipt_row(&self) -> ReceiptRow {
+        ReceiptRow {
+            row: self.row(),
+            fingerprint: self.fingerprint(),
         }
     }
 }
 
-/// A row, so that no other is taken for it: ids come again after a restored backup or a reset sequence.
+/// Identity of a row. The id alone is not enough: a restored backup or a reset sequence gives an id
+/// a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Named {
-    /// Its id.
+pub struct RowId {
+    /// Value of the column `id`.
     pub id: i64,
-    /// Its creation, in microseconds since the Unix epoch.
+    /// Value of `created_at` when the row was fetched, in microseconds since the Unix epoch.
     pub created_at: i64,
-    /// [`Event::fingerprint`].
-    pub hash: u32,
 }
 
-/// The identity of an outbox: stays with its data through dumps, restores and failovers.
+/// A row as a receipt lists it: its identity, and a checksum of its contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ReceiptRow {
+    pub row: RowId,
+    /// Result of [`Event::fingerprint`].
+    pub fingerprint: u32,
+}
+
+/// Identity of an outbox. It stays with the data through dumps, restores and failovers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OutboxId(pub Uuid);
 
 impl OutboxId {
-    /// The identity of an event: the same each time its row is sent, and never that of another row.
+    /// Derives the identity of an event: the same each time its row is sent, and never that of
+    /// another row.
     ///
-    /// A UUID of version 8 (RFC 9562, section 5.8) made of the first 128 bits of
-    /// `SHA-256(outbox's UUID, id, created_at)`, the two numbers as 8 bytes in network order. The time is part of it because a restored
-    /// backup or a reset sequence gives an id a second time.
-    pub fn event_id(self, id: i64, created_at: i64) -> Uuid {
+    /// It is a UUID of version 8 (RFC 9562, section 5.8) that consists of the first 128 bits of
+    /// `SHA-256(outbox's UUID, id, created_at)`, with the two numbers as 8 bytes in network order.
+    pub fn event_id(self, row: RowId) -> Uuid {
         let mut name = [0_u8; 32];
         name[..16].copy_from_slice(self.0.as_bytes());
-        name[16..24].copy_from_slice(&id.to_be_bytes());
-        name[24..].copy_from_slice(&created_at.to_be_bytes());
+        name[16..24].copy_from_slice(&row.id.to_be_bytes());
+        name[24..].copy_from_slice(&row.created_at.to_be_bytes());
         let digest = Sha256::digest(name);
         let mut bytes = [0_u8; 16];
         bytes.copy_from_slice(&digest[..16]);
@@ -105,7 +119,7 @@ mod tests {
             headers: None,
         };
         const FINGERPRINT: u32 = 0x8b2d2985;
-        // Receipts in Kafka have these: a change would have their rows sent again.
+        // Receipts in Kafka contain these: a change would make the relay send their rows again.
         assert_eq!(event.fingerprint(), FINGERPRINT);
         let others = [
             Event {
@@ -149,13 +163,15 @@ mod tests {
     #[test]
     fn an_event_id_is_stable_and_tells_rows_outboxes_and_times_apart() {
         let outbox = OutboxId(Uuid::from_u128(0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100));
-        let id = outbox.event_id(7, 1_700_000_000_000_000);
+        const TIME: i64 = 1_700_000_000_000_000;
+        let row = |id, created_at| RowId { id, created_at };
+        let id = outbox.event_id(row(7, TIME));
         // Consumers remember these: a change of the derivation would make every event look new.
         assert_eq!(id.to_string(), "02ce82c9-af4c-8aa6-8522-ef459a26c33c");
         assert_eq!(id.get_version_num(), 8);
-        assert_eq!(id, outbox.event_id(7, 1_700_000_000_000_000));
-        assert_ne!(id, outbox.event_id(8, 1_700_000_000_000_000));
-        assert_ne!(id, outbox.event_id(7, 1_700_000_000_000_001));
-        assert_ne!(id, OutboxId(Uuid::nil()).event_id(7, 1_700_000_000_000_000));
+        assert_eq!(id, outbox.event_id(row(7, TIME)));
+        assert_ne!(id, outbox.event_id(row(8, TIME)));
+        assert_ne!(id, outbox.event_id(row(7, TIME + 1)));
+        assert_ne!(id, OutboxId(Uuid::nil()).event_id(row(7, TIME)));
     }
 }

@@ -1,7 +1,5 @@
 //! The command `doorbell`.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    doorbell::app::main()
+fn main() -> ! {
+    doorbell::main()
 }

@@ -1,4 +1,5 @@
-//! Certificates: whether files of them can be used, found out before anything is opened; and why one was refused, in words.
+//! Certificates: checks the files before anything is opened, and explains why a certificate was
+//! rejected.
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,40 +11,34 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error, RootCertStore};
 
-/// For each step of a handshake that only asks.
+/// Time-out of each step of a handshake that only asks.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why one side does not trust the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Distrust {
-    /// What is wrong.
     pub(crate) problem: String,
-    /// What to do.
     pub(crate) remedy: String,
 }
 
-/// Whether the file has certificates of authorities, each of which can be read.
+/// Checks that the file has certificates of authorities, and that each can be read.
 pub(crate) fn check_roots(path: &Path) -> Result<(), String> {
     roots(path).map(drop)
 }
 
-/// Whether the file has certificates.
 pub(crate) fn check_certificates(path: &Path) -> Result<(), String> {
     certificates(path).map(drop)
 }
 
-/// Whether the files have a certificate of our own and its key.
 pub(crate) fn check_identity(certificate: &Path, key: &Path) -> Result<(), String> {
     let chain = certificates(certificate)?;
     let shown = key.display();
-    let bytes = std::fs::read(key).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    // The library's words would quote the file.
-    let key = PrivateKeyDer::from_pem_slice(&bytes)
+    // The library's message would quote the file.
+    let key = PrivateKeyDer::from_pem_slice(&read(key)?)
         .map_err(|_| format!("{shown} has no private key in PEM without a password"))?;
     match trusting(RootCertStore::empty())?.with_client_auth_cert(chain, key) {
         Ok(_) => Ok(()),
         Err(Error::InconsistentKeys(_)) => Err(format!(
-            "the key in {shown} is not that of the certificate in {}",
+            "the key in {shown} does not belong to the certificate in {}",
             certificate.display()
         )),
         Err(_) => Err(format!(
@@ -53,10 +48,13 @@ pub(crate) fn check_identity(certificate: &Path, key: &Path) -> Result<(), Strin
     }
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         _ => Err(format!(
@@ -77,7 +75,7 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
 fn trusting(
     roots: RootCertStore,
 ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, String> {
-    // Named, so that nothing depends on which provider the process has chosen.
+    // Named explicitly, so that nothing depends on which provider the process has chosen.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -85,7 +83,8 @@ fn trusting(
     Ok(builder.with_root_certificates(roots))
 }
 
-/// For a client that trusts whom the system trusts.
+/// Returns the configuration of a client that trusts the system's certificate authorities.
+#[cfg(feature = "otel")]
 pub(crate) fn client() -> Result<ClientConfig, String> {
     Ok(trusting(system_roots())?.with_no_client_auth())
 }
@@ -96,8 +95,8 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-/// What a failed handshake says about trust; `None` when it failed for another reason. `authority` is the setting that names the certificates to
-/// trust.
+/// Explains what a failed handshake says about trust. `None`: it failed for another reason.
+/// `authority` is the setting that names the certificates to trust.
 pub(crate) fn distrust(error: &io::Error, authority: &str) -> Option<Distrust> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     let (problem, remedy) = match error {
@@ -108,7 +107,7 @@ pub(crate) fn distrust(error: &io::Error, authority: &str) -> Option<Distrust> {
                 .into(),
         ),
         Error::PeerIncompatible(_) => (
-            "the server offers no TLS that is still safe".into(),
+            "the server offers no safe version of TLS".into(),
             "allow TLS 1.2 or newer at the server".into(),
         ),
         _ => return None,
@@ -120,15 +119,15 @@ fn fault_of(fault: &CertificateError, authority: &str) -> (String, String) {
     match fault {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
             "the server's certificate has expired".into(),
-            "renew it there, or set the clock of this machine right".into(),
+            "renew it there, or correct the clock of this machine".into(),
         ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => (
             "the server's certificate is not valid yet".into(),
-            "set the clocks of both machines right".into(),
+            "correct the clocks of both machines".into(),
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
             format!("the server's certificate is for another host ({fault})"),
-            "connect by a name that the certificate has, or have one made for this name".into(),
+            "connect by a name that the certificate has, or get one for this name".into(),
         ),
         CertificateError::UnknownIssuer => (
             "the server's certificate comes from an authority that is not trusted here".into(),
@@ -140,14 +139,16 @@ fn fault_of(fault: &CertificateError, authority: &str) -> (String, String) {
         ),
         other => (
             format!("the server's certificate is not accepted: {other}"),
-            "have a new one made for the server".into(),
+            "get a new certificate for the server".into(),
         ),
     }
 }
 
-/// Shakes hands with the server only to learn why its certificate is refused; `None` when it is not, or when there was no handshake. Blocks.
+/// Performs a handshake only to learn why the server's certificate is rejected. `None`: it is
+/// accepted, or there was no handshake. Blocks.
 ///
-/// For libraries that say no more than "verify failed". Without `roots` those of the system count.
+/// It is for libraries that say no more than "verify failed". Without `root_file` the system's
+/// authorities are trusted.
 pub(crate) fn ask(
     host: &str,
     port: u16,

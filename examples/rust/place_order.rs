@@ -1,6 +1,6 @@
 use sqlx::{Connection, PgConnection};
 
-/// The order and its event: both are there after the commit, or neither.
+/// Inserts the order and its event: both are there after the commit, or neither.
 async fn place_order(database: &mut PgConnection, customer: &str, cents: i64) -> sqlx::Result<i64> {
     let mut transaction = database.begin().await?;
     let order: i64 = sqlx::query_scalar(

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+from . import kafka, postgres
 from .chromium import Axe, Chromium
 from .common import Fault, capture, locked, remembered_ports, say, services_folder
 from .debezium import Debezium
@@ -18,7 +19,7 @@ from .kafka import NODES, Kafka, KafkaNode
 from .pgbouncer import PgBouncer
 from .postgres import Postgres, Postgres15, Standby
 
-KINDS = {kind.what: kind for kind in (Postgres, Standby, Postgres15, PgBouncer, Kafka, *NODES)}
+KINDS = {kind.what: kind for kind in (Postgres, Standby, Postgres15, *postgres.OTHERS, PgBouncer, Kafka, *NODES, *kafka.OTHERS)}
 # Programs that nothing here starts.
 PROGRAMS = {kind.what: kind for kind in (Debezium, Chromium, Axe)}
 GROUPS = {"kafka3": list(KafkaNode.cluster)}
@@ -28,17 +29,18 @@ PAIR = [Postgres.what, Standby.what]
 EPILOG = """\
 WHAT is any of: postgres (18), standby (a copy that follows the instance's postgres), postgres15, pgbouncer (in
 transaction mode, before the instance's postgres), kafka, kafka3 (a cluster of the nodes kafka3-1, kafka3-2 and kafka3-3,
-each of which may be named by itself); none given: postgres and kafka.
+each of which may be named by itself); for scripts/matrix postgres-14 to postgres-18 and kafka-3.9, kafka-4.0, kafka-4.4, in an
+instance of their own; none given: postgres and kafka.
 `fetch` also takes debezium, which the benchmark starts, and chromium and axe, which the tests of the page need: nothing
 here starts them; it prints KEY=VALUE lines that say where they are.
 NAME is an instance with data and ports of its own (default: main).
 `start` and `env` print KEY=VALUE lines on stdout: DATABASE_URL, KAFKA_BROKERS and, for what this script runs itself,
 POSTGRES_BIN, POSTGRES_DATA, POSTGRES_PID, KAFKA_PID and KAFKA_DATA (PostgreSQL 15: the same with _15; a standby: with
 _STANDBY; PgBouncer: DATABASE_URL_POOLED and PGBOUNCER_PID; the cluster: KAFKA_BROKERS_3, KAFKA_PID_3_1, ...).
-KAFKA_PROXIED are listeners that send whoever asks there to the addresses KAFKA_PROXIES, where nobody listens: a proxy may.
+KAFKA_PROXIED are listeners that advertise the addresses KAFKA_PROXIES, which have no listener: a proxy may bind them.
 `start --add kafka=FILE` adds the lines of FILE to the settings of that service, for this start and later ones. {port:NAME} in it
 becomes a free port, printed as KAFKA_PORT_NAME, {port} and {controller} the usual ones; and a line
-`# user: SCRAM-SHA-256=[name=N,password=P]` makes a user when the data are made.
+`# user: SCRAM-SHA-256=[name=N,password=P]` creates a user with the data.
 DATABASE_URL and KAFKA_BROKERS of the environment are used instead of starting a service (instance main).
 Programs and data lie in .services of the repository (DOORBELL_SERVICES_DIR: elsewhere).
 """
@@ -52,7 +54,7 @@ def main(argv):
     options = _parser().parse_args(argv)
     if bool(command) != (options.verb == "run"):
         _parser().error("`run` needs `-- COMMAND`, and no other command takes it")
-    # Whatever the caller's mask: PostgreSQL's account must be able to read programs that root has installed.
+    # Regardless of the caller's mask: PostgreSQL's account must be able to read programs that root has installed.
     options.umask = os.umask(0o022)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))  # unwinds, so a start cleans up
@@ -78,7 +80,7 @@ def _parser():
         ("stop", "stop cleanly, keep the data", "name what all"),
         ("kill", "end by SIGKILL, keep the data", "name what all"),
         ("promote", "make a standby the primary (default: standby); the former one should have been killed", "name pair"),
-        ("rejoin", "make a stopped server anew as the standby of the other (default: postgres), and start it", "name pair"),
+        ("rejoin", "rebuild a stopped server as the standby of the other (default: postgres), and start it", "name pair"),
         ("remove", "stop, and delete the instance's data", "name all"),
         ("status", "what runs, and where", "json"),
         ("env", "print the variables of what runs", "name"),

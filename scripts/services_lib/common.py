@@ -57,7 +57,7 @@ def as_user(user):
 
 
 def reachable(folder, user):
-    """Whether `user` can walk down to `folder`. The system is asked, because ACLs and mounts have a say too."""
+    """Whether `user` can walk down to `folder`. The system is asked, because ACLs and mounts count too."""
     return subprocess.run(["/bin/sh", "-c", 'cd "$0"', str(folder)], cwd="/", check=False, stdin=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL, **as_user(user)).returncode == 0
 

@@ -13,7 +13,7 @@ POMS = {"connect": Path(__file__).with_name("connect-pom.xml"),
 
 
 class Debezium:
-    """Programs only: whoever measures it starts and ends it."""
+    """Programs only: the benchmark starts and ends it."""
 
     what = "debezium"
 

@@ -4,13 +4,15 @@ import os
 import re
 from urllib.parse import urlsplit
 
+from . import kafka, postgres
 from .common import Fault, say
 from .kafka import KafkaNode, broker_answers
 from .postgres import postgres_answers
 
 VARIABLES = {"postgres": "DATABASE_URL", "standby": "DATABASE_URL_STANDBY", "postgres15": "DATABASE_URL_15",
              "pgbouncer": "DATABASE_URL_POOLED", "kafka": "KAFKA_BROKERS",
-             **dict.fromkeys(KafkaNode.cluster, "KAFKA_BROKERS_3")}
+             **dict.fromkeys(KafkaNode.cluster, "KAFKA_BROKERS_3"),
+             **{it.what: "DATABASE_URL" for it in postgres.OTHERS}, **{it.what: "KAFKA_BROKERS" for it in kafka.OTHERS}}
 
 
 def given(service):
@@ -27,12 +29,12 @@ def given(service):
 def check(service, value):
     """Says that the caller's service is used, and fails unless it answers. The URL is not shown: it may hold a password."""
     variable = VARIABLES[service.what]
-    kafka = variable.startswith("KAFKA")
-    addresses = _addresses(value if kafka else urlsplit(value).netloc.rpartition("@")[2], 9092 if kafka else 5432)
+    brokers = variable.startswith("KAFKA")
+    addresses = _addresses(value if brokers else urlsplit(value).netloc.rpartition("@")[2], 9092 if brokers else 5432)
     shown = ", ".join(f"{host}:{port}" for host, port in addresses)
     if not addresses:
         say(f"using {variable} of the environment as it is (it names no host to ask)")
-    elif any((broker_answers if kafka else postgres_answers)(host, port) for host, port in addresses):
+    elif any((broker_answers if brokers else postgres_answers)(host, port) for host, port in addresses):
         say(f"using {variable} of the environment ({shown})")
     else:
         raise Fault(f"{variable} is set in the environment, but nothing answers at {shown}; "

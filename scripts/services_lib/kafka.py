@@ -13,9 +13,11 @@ from .common import Fault, capture, choose_ports, installed, remembered_ports, r
 from .service import Service
 
 VERSION = "4.3.1"
+# Those of scripts/matrix: the last of an older line, the first without ZooKeeper, and the newest.
+OTHER_VERSIONS = {"3.9": "3.9.2", "4.0": "4.0.2", "4.4": "4.4.0"}
 POM = Path(__file__).with_name("kafka-pom.xml")
 
-# In added settings: a port of their own, printed as KAFKA_PORT_NAME; and a user with a password for SCRAM, made with the data.
+# In added settings: a port of their own, printed as KAFKA_PORT_NAME; and a user with a password for SCRAM, created with the data.
 PORT = re.compile(r"\{port:([a-z]+)\}")
 SCRAM = "# user: "
 
@@ -24,7 +26,7 @@ SETTINGS = """\
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
-# Whoever asks at the listener PROXIED is told the address `proxy`, where a test may put a proxy before `proxied`.
+# The listener PROXIED advertises the address `proxy`, where a test may start a proxy before `proxied`.
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},PROXIED://127.0.0.1:{proxied}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy}
 controller.listener.names=CONTROLLER
@@ -32,7 +34,9 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:
 log.dirs={data}
 num.partitions=6
 auto.create.topics.enable=true
-# As many copies as there are nodes, and acknowledged by all but one of three.
+# A record has the time of its row, which tests place years ago. The broker's sweep every five minutes must not delete it.
+log.retention.ms=-1
+# As many replicas as there are nodes, and acknowledged by all but one of three.
 default.replication.factor={copies}
 min.insync.replicas={in_sync}
 offsets.topic.replication.factor={copies}
@@ -40,11 +44,11 @@ transaction.state.log.replication.factor={copies}
 transaction.state.log.min.isr={in_sync}
 share.coordinator.state.topic.replication.factor={copies}
 share.coordinator.state.topic.min.isr={in_sync}
-# The first consumer would otherwise wait for 50 partitions, and each one 3 s for company in its group.
+# The first consumer would otherwise wait for 50 partitions, and each one 3 s for others to join its group.
 offsets.topic.num.partitions=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
-# After a kill, the node waits until the session of its former life has ended (9 s by default).
+# After a kill, the node waits until its previous session has expired (9 s by default).
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 """
@@ -52,6 +56,7 @@ broker.heartbeat.interval.ms=500
 
 class Kafka(Service):
     what = "kafka"
+    version = VERSION
     title = f"Kafka {VERSION}"
     own_ports = ("kafka", "kafka-controller", "kafka-proxied")
     node = 1
@@ -66,16 +71,16 @@ class Kafka(Service):
         self.settings = self.home / "server.properties"
         self.pid_file = self.home / "pid"
         self.data = self.home / "data"
-        self.libraries = folder / "programs" / f"kafka-{VERSION}" / "libs"
+        self.libraries = folder / "programs" / f"kafka-{self.version}" / "libs"
 
     def fetch(self):
-        with installed(self.services, f"kafka-{VERSION}") as target:
+        with installed(self.services, f"kafka-{self.version}") as target:
             if target is None:
                 return
-            say(f"fetching Kafka {VERSION} (Maven)")
+            say(f"fetching Kafka {self.version} (Maven)")
             if shutil.which("mvn") is None:
                 raise Fault("Maven is missing; `scripts/need` names everything that is")
-            capture(["mvn", "-q", "-B", "-f", POM, "dependency:copy-dependencies",
+            capture(["mvn", "-q", "-B", "-f", POM, "dependency:copy-dependencies", f"-Dkafka.version={self.version}",
                      f"-DoutputDirectory={self.libraries}"])
 
     def add(self, lines):
@@ -115,7 +120,7 @@ class Kafka(Service):
         return [*self._java(), "kafka.Kafka", self.settings]
 
     def _ports(self):
-        """Its own, looked at anew; those that the others have, or will have; and the proxy's, which may listen there by now."""
+        """Its own ports, checked again; those that the others have, or will have; and the proxy's, which may be bound by now."""
         known = remembered_ports(self.instance)
         names = [what + ending for what in self.cluster for ending in ("", "-controller", "-proxied", "-proxy")]
         choose_ports(self.services, self.instance, [*self.port_names, *(name for name in names if name not in known)])
@@ -163,7 +168,7 @@ class KafkaNode(Kafka):
     suffix = "_3"
 
     def stop(self):
-        """The last node has no quorum left that could let it go in order, and would wait for one."""
+        """The last node has no quorum left for a controlled shutdown, and would wait for one."""
         others = [node(self.services, self.name) for node in NODES if node.what != self.what]
         if any(other.pid() is not None for other in others):
             super().stop()
@@ -179,6 +184,11 @@ def _node(number):
 
 
 NODES = [_node(number) for number in (1, 2, 3)]
+
+# A version by itself, in place of the instance's kafka.
+OTHERS = [type(f"Kafka{line}", (Kafka,), {
+    "what": f"kafka-{line}", "version": version, "title": f"Kafka {version}", "cluster": (f"kafka-{line}",),
+    "own_ports": (f"kafka-{line}", f"kafka-{line}-controller", f"kafka-{line}-proxied")}) for line, version in OTHER_VERSIONS.items()]
 
 
 def broker_answers(host, port, limit=3):

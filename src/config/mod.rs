@@ -1,52 +1,45 @@
-//! Settings: from flags, environment and file to checked values, with every fault reported at once.
+//! Settings: from flags, environment and file to checked values, with every error reported at once.
 //!
-//! A value is taken from the first layer that gives it: flag, then environment, then file, then default. Nothing here
-//! opens a connection, and no fault repeats a secret.
+//! A value comes from the first source that gives it: flag, then environment, then file, then
+//! default. Nothing here opens a connection, and no error repeats a secret.
 //!
 //! - `settings`: the result, [`Settings`], with its defaults and bounds
-//! - `database_url`, `table_name`, `route`, `columns`: values with rules of their own
-//! - `endpoint`: where spans go
-//! - `url_parameters`, `reserved`: what the URL's parameters may say, and the words that SQL keeps for itself
-//! - `secret`: a secret, or the file that holds it
-//! - `flags`: the command line's part, one definition for flags, help and environment
-//! - `file`: the TOML file as a layer, each value with its line
-//! - `layers`: what one layer is, and [`Settings::load`]
-//! - `settle`: the merged texts become settings
-//! - `in_force`: what is in force, with its origin and without its secrets
-//! - `properties`: what `[kafka.properties]` may not touch, and the files it names
-//! - `values`: durations, sizes and counts as people write them
-//! - `faults`: what was wrong, where, and what to do
-//! - `tests`: whole configurations, from the text to the settings or the faults
+//! - `types`: values with rules of their own: URLs, table names, topics, columns
+//! - `keys`, `key`: the table of all keys, and what a key is; everything below walks over it
+//! - `flags`: the flags that stand for keys, and what the command line says
+//! - `file`: the TOML file, each value with its line
+//! - `layer`: what one source says, or several laid over each other
+//! - `validate`: the merged texts become settings, or errors
+//! - `load`: the ways to settings: flags over environment over file
+//! - `effective`: the effective values, with their origins and without secrets
+//! - `errors`: what is wrong, where, and what to do
+//! - `tests`: whole configurations, from the text to the settings or the errors
 
-mod columns;
-mod database_url;
-mod endpoint;
-mod faults;
+mod effective;
+mod errors;
 mod file;
 mod flags;
-mod in_force;
-mod layers;
-mod properties;
-mod reserved;
-mod route;
-mod secret;
+mod key;
+mod keys;
+mod layer;
+mod load;
 mod settings;
-mod settle;
-mod table_name;
 #[cfg(test)]
 mod tests;
-mod url_parameters;
-mod values;
+mod types;
+mod validate;
 
-pub use columns::{Columns, Optional};
-pub use database_url::DatabaseUrl;
-pub use faults::{Fault, Faults, Origin};
-pub use flags::{GlobalFlags, HttpFlags, OutboxFlags, Overrides};
-pub use in_force::{InForce, InForceValue, Section, Shown};
-pub use layers::Needs;
-pub use route::{Route, TopicFault, check_topic};
+pub(crate) use effective::Effective;
+pub use errors::{ConfigError, ConfigErrors, Origin};
+pub(crate) use flags::{Flag, FlagGroup, Overrides};
+pub use load::Variables;
+pub(crate) use load::check_properties;
+pub(crate) use settings::defaults;
 pub use settings::{
-    Database, Delivery, Http, Kafka, Listen, Outbox, Poison, Settings, Telemetry, Transactions,
-    defaults,
+    Database, Delivery, Http, Kafka, Outbox, Poison, Profile, RecordTime, Settings, Telemetry,
+    Transactions,
 };
-pub use table_name::TableName;
+pub(crate) use types::addresses::is_local;
+pub use types::{Columns, DatabaseUrl, Listen, Route, TableName, TopicPatterns};
+pub(crate) use types::{Optional, check_topic};
+pub(crate) use validate::Needs;

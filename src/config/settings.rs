@@ -1,4 +1,4 @@
-//! What the rest of Doorbell reads: complete, checked, in types.
+//! The settings that the rest of Doorbell reads: complete, checked, in types.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,51 +6,33 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::faults::meant;
-use super::{Columns, DatabaseUrl, Route, TableName};
+use super::errors::one_of;
+use super::types::{Columns, DatabaseUrl, Listen, Route, TableName, TopicPatterns};
 
-/// What holds where nothing is configured, and how far a value may go.
-pub mod defaults {
-    use std::ops::RangeInclusive;
+/// Defaults, with the reason for each.
+pub(crate) mod defaults {
     use std::time::Duration;
 
-    /// How often the table is looked over although nothing rang: a net that should catch nothing, so it may be slow.
-    pub const SWEEP: Duration = Duration::from_secs(60);
-    /// Faster would be polling; slower than a day would be no net.
-    pub const SWEEP_BOUNDS: RangeInclusive<Duration> =
-        Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
-    /// Rows between fetch and delete: enough to keep fetch, produce and delete busy at full speed at once.
-    pub const IN_FLIGHT_ROWS: usize = 20_000;
-    /// One row at a time is slow but works; the upper end keeps the bookkeeping of each row in tens of megabytes.
-    pub const IN_FLIGHT_ROWS_BOUNDS: RangeInclusive<usize> = 1..=1_000_000;
-    /// Bytes between fetch and delete: far more than the broker's round trip needs, far less than a small container has.
-    pub const IN_FLIGHT_BYTES: usize = 32 << 20;
-    /// The topic of the receipts.
-    pub const RECEIPTS: &str = "doorbell.receipts.{table}";
-    /// 64 KiB to 4 GiB.
-    pub const IN_FLIGHT_BYTES_BOUNDS: RangeInclusive<usize> = (64 << 10)..=(4 << 30);
-    /// Rows a second. Less than one would be a pause, and more than ten million is no limit.
-    pub const MAX_RATE_BOUNDS: RangeInclusive<usize> = 1..=10_000_000;
-    /// How long a stop waits for what is in flight: what container platforms grant before they kill.
-    pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-    /// Zero leaves at once.
-    pub const STOP_TIMEOUT_BOUNDS: RangeInclusive<Duration> =
-        Duration::ZERO..=Duration::from_secs(24 * 3600);
-    /// Loopback: whoever wants to be asked from elsewhere says so.
-    pub const LISTEN: &str = "127.0.0.1:8686";
-    /// Longer than a broker's election or a restart takes, short enough to be woken for.
-    pub const STUCK_AFTER: Duration = Duration::from_secs(60);
-    /// Below a second every pause of a broker would be an alarm.
-    pub const STUCK_AFTER_BOUNDS: RangeInclusive<Duration> =
-        Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-    /// Characters of the token for the HTTP port: fewer could be guessed, and more fit into no header.
-    pub const HTTP_TOKEN_BOUNDS: RangeInclusive<usize> = 16..=1_024;
-    /// How long a leader may be silent before a standby ends its sessions: long enough that its four sessions need to say a word twice a minute at most,
-    /// and that a machine which is only slow is never taken for a frozen one.
-    pub const LEADER_TIMEOUT: Duration = Duration::from_secs(120);
-    /// Below two seconds a busy machine would depose leaders that live.
-    pub const LEADER_TIMEOUT_BOUNDS: RangeInclusive<Duration> =
-        Duration::from_secs(2)..=Duration::from_secs(24 * 3600);
+    /// A sweep is a safety net that should find nothing, so it may be slow.
+    pub(crate) const SWEEP: Duration = Duration::from_secs(60);
+    /// Enough rows to keep fetch, produce and delete busy at full speed at the same time.
+    pub(crate) const IN_FLIGHT_ROWS: usize = 20_000;
+    /// Far more bytes than a broker's round trip needs, far fewer than a small container has.
+    pub(crate) const IN_FLIGHT_BYTES: usize = 32 << 20;
+    /// More rows than an operator would send back by hand, and few enough to keep the others.
+    pub(crate) const POISON_BREAKER: usize = 1_000;
+    /// One topic for each table, so that no outbox waits for the transactions of another.
+    pub(crate) const RECEIPTS: &str = "doorbell.receipts.{table}";
+    /// The time that container platforms grant before they kill.
+    pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+    /// Loopback: access from other machines must be configured.
+    pub(crate) const LISTEN: &str = "127.0.0.1:8686";
+    /// Longer than a broker's restart or the election of a partition's leader takes, and short
+    /// enough that it is worth paging an operator.
+    pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(60);
+    /// Long enough that the leader's four sessions need a heartbeat at most twice a minute, and
+    /// that a machine which is only slow is never taken for a frozen one.
+    pub(crate) const LEADER_TIMEOUT: Duration = Duration::from_secs(120);
 }
 
 /// Everything that is configured.
@@ -64,69 +46,57 @@ pub struct Settings {
     pub outboxes: Vec<Outbox>,
     /// How long a stop waits for what is in flight.
     pub stop_timeout: Duration,
-    /// How long a leader may be silent before a standby takes it for frozen. The same for all relays of an outbox: by it each leader says how often it speaks.
+    /// How long a leader may be unresponsive before a standby takes over. It must be the same for
+    /// all relays of an outbox: each leader derives the interval of its heartbeats from it.
     pub leader_timeout: Duration,
-    /// Where questions are answered.
+    /// The HTTP listener.
     pub http: Http,
-    /// Where spans go.
+    /// Where traces go.
     pub telemetry: Telemetry,
 }
 
-/// What is told to others.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Telemetry {
-    /// The address that takes spans, as protobuf over HTTP; `None`: there are none.
-    pub traces: Option<String>,
-}
-
-/// The HTTP port.
-#[derive(Debug, Clone)]
-pub struct Http {
-    /// Where it listens.
-    pub listen: Listen,
-    /// Rows that wait for so long without one that got through make the relay stuck.
-    pub stuck_after: Duration,
-    /// Whoever has it may retry and drop dead letters; `None`: nobody may.
-    pub token: Option<SecretString>,
-    /// Whether the page shows the beginnings of dead letters' payloads.
-    pub show_payloads: bool,
-}
-
-/// Where the HTTP port is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// Nobody has said anything: [`defaults::LISTEN`], if nothing else is there. Several relays of one machine are no fault.
-    Default,
-    /// There, and nowhere else.
-    At(String),
-    /// Nowhere.
-    Off,
-}
-
-impl Listen {
-    /// # Errors
-    /// For what is no address.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        const FORM: &str = "must be HOST:PORT, such as 127.0.0.1:8686, or off";
-        let text = text.trim();
-        if text.eq_ignore_ascii_case("off") {
-            return Ok(Self::Off);
-        }
-        let (host, port) = text.rsplit_once(':').ok_or(FORM)?;
-        let bare = match host.strip_prefix('[').map(|inner| inner.strip_suffix(']')) {
-            Some(inner) => inner.ok_or(FORM)?,
-            None if host.contains(':') => return Err(FORM.into()),
-            None => host,
-        };
-        let illegal = |c: char| c.is_whitespace() || c.is_control() || "/@,[]".contains(c);
-        if bare.is_empty() || bare.contains(illegal) {
-            return Err(FORM.into());
-        }
-        match port.parse::<u16>() {
-            Ok(_) => Ok(Self::At(text.to_owned())),
-            Err(_) => Err("has a port that is not a number from 0 to 65535".into()),
+impl Settings {
+    /// Settings with one outbox and the default of every key, for a program that embeds the relay
+    /// and fills the fields itself. Fields are not validated; [`Settings::from_toml`] validates
+    /// what it reads.
+    pub fn new(url: DatabaseUrl, brokers: impl Into<String>) -> Self {
+        Self {
+            database: Database { url },
+            kafka: Kafka {
+                brokers: brokers.into(),
+                ..Kafka::default()
+            },
+            outboxes: vec![Outbox::default()],
+            stop_timeout: defaults::STOP_TIMEOUT,
+            leader_timeout: defaults::LEADER_TIMEOUT,
+            http: Http::default(),
+            telemetry: Telemetry::default(),
         }
     }
+}
+
+/// Traces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Telemetry {
+    /// The URL that accepts spans as protobuf over HTTP; `None`: no traces.
+    pub traces: Option<String>,
+    /// The label `name` of all metrics, which tells services apart; `None`: no such label.
+    pub name: Option<String>,
+}
+
+/// The HTTP listener.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// The address that it binds.
+    pub listen: Listen,
+    /// The relay is stuck when rows wait and none was delivered for this long.
+    pub stuck_after: Duration,
+    /// Clients that present it may retry and drop dead letters; `None`: no client may.
+    pub token: Option<SecretString>,
+    /// Whether the page shows the first bytes of dead letters' payloads.
+    pub show_payloads: bool,
+    /// Names of hosts under which it may be requested, besides addresses and localhost.
+    pub hosts: Vec<String>,
 }
 
 impl Default for Http {
@@ -136,6 +106,7 @@ impl Default for Http {
             stuck_after: defaults::STUCK_AFTER,
             token: None,
             show_payloads: false,
+            hosts: Vec::new(),
         }
     }
 }
@@ -148,13 +119,14 @@ pub struct Database {
 }
 
 /// The Kafka cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Kafka {
-    /// `host:port,host:port`. Empty when none was given and none was needed ([`super::Needs`]).
+    /// `host:port,host:port`. Empty if none is given and none is needed.
     pub brokers: String,
-    /// The file with the token for OAUTHBEARER, which is read anew each time one is asked for.
+    /// The file with the token for OAUTHBEARER, which is read again each time that a token is
+    /// needed.
     pub token_file: Option<PathBuf>,
-    /// For librdkafka, as they are; none that Doorbell sets itself.
+    /// Properties for librdkafka, without those that Doorbell sets itself.
     pub properties: BTreeMap<String, SecretString>,
 }
 
@@ -165,19 +137,30 @@ pub struct Outbox {
     pub table: TableName,
     /// The topic of rows that name none.
     pub topic: Route,
-    /// How often the table is looked over although nothing rang.
+    /// The interval of the scans for rows that no notification announced.
     pub sweep: Duration,
     /// The names of the table's columns.
     pub columns: Columns,
-    /// What becomes of rows that Kafka can never take.
+    /// The topics that rows may go to.
+    pub topics: TopicPatterns,
+    /// The headers that the relay sets by itself.
+    pub profile: Profile,
+    /// Headers that each record has, with their texts.
+    pub fixed_headers: BTreeMap<String, String>,
+    /// What becomes the timestamp of records.
+    pub timestamp: RecordTime,
+    /// What happens to rows that Kafka can never accept.
     pub poison: Poison,
-    /// The same for rows of single topics.
+    /// The same, for rows of one topic.
     pub poison_topics: BTreeMap<String, Poison>,
-    /// Most rows between fetch and delete.
+    /// After so many rows that were refused for the sake of their topic, the topic's other rows
+    /// wait; `None`: all are refused.
+    pub poison_breaker: Option<usize>,
+    /// At most this many rows between fetch and delete.
     pub in_flight_rows: usize,
-    /// Most bytes between fetch and delete.
+    /// At most this many bytes of rows between fetch and acknowledgement.
     pub in_flight_bytes: usize,
-    /// Most rows a second; `None`: as fast as they go.
+    /// At most this many rows a second; `None`: no limit.
     pub max_rate: Option<usize>,
     /// How often a consumer may see an event.
     pub delivery: Delivery,
@@ -186,14 +169,14 @@ pub struct Outbox {
 /// How often a consumer may see an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Delivery {
-    /// More than once around a crash.
+    /// At least once: again after a crash.
     #[default]
     AtLeastOnce,
-    /// Once, if it reads committed records only.
+    /// Exactly once, if the consumer reads committed records only.
     ExactlyOnce(Transactions),
 }
 
-/// What the exactly-once mode is called at the brokers.
+/// The names that the mode exactly-once uses on the brokers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transactions {
     /// The producer's `transactional.id`; `None`: derived from the outbox's identity.
@@ -203,7 +186,7 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// The user's own id, or one that no other outbox has, by the identity of this one.
+    /// The user's id, or one that no other outbox has, derived from the identity of this one.
     pub fn id_of(&self, outbox: impl std::fmt::Display) -> String {
         let id = self.id.clone();
         id.unwrap_or_else(|| format!("doorbell.{outbox}"))
@@ -211,7 +194,6 @@ impl Transactions {
 }
 
 impl Default for Transactions {
-    /// `doorbell.receipts.{table}`, so that no outbox waits for the transactions of another.
     fn default() -> Self {
         Self {
             id: None,
@@ -221,45 +203,87 @@ impl Default for Transactions {
 }
 
 impl Delivery {
-    /// # Errors
-    /// For an unknown word: the known ones.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "at-least-once" => Ok(Self::AtLeastOnce),
-            "exactly-once" => Ok(Self::ExactlyOnce(Transactions::default())),
-            _ => Err(format!(
-                "is unknown; {}",
-                meant(text, &["at-least-once", "exactly-once"])
-            )),
+        let exactly_once = Self::ExactlyOnce(Transactions::default());
+        let known = [
+            ("at-least-once", Self::AtLeastOnce),
+            ("exactly-once", exactly_once),
+        ];
+        one_of(text, known)
+    }
+
+    /// The configured transactional id.
+    pub(super) fn transactional_id(&self) -> Option<&str> {
+        match self {
+            Self::AtLeastOnce => None,
+            Self::ExactlyOnce(transactions) => transactions.id.as_deref(),
         }
     }
 }
 
-/// What becomes of a row that Kafka can never take.
+/// Which headers the relay sets by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// `id`, `seq` and `type`.
+    #[default]
+    Doorbell,
+    /// None.
+    None,
+}
+
+impl Profile {
+    /// The names of these headers.
+    pub(crate) fn headers(self) -> &'static [&'static str] {
+        match self {
+            Self::Doorbell => &["id", "seq", "type"],
+            Self::None => &[],
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        one_of(text, [("doorbell", Self::Doorbell), ("none", Self::None)])
+    }
+}
+
+/// What becomes the timestamp of a record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RecordTime {
+    /// The row's `created_at`, unless it is ahead of now.
+    #[default]
+    CreatedAt,
+    /// When the record is sent.
+    Sent,
+}
+
+impl RecordTime {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        one_of(
+            text,
+            [("created_at", Self::CreatedAt), ("sent", Self::Sent)],
+        )
+    }
+}
+
+/// What happens to a row that Kafka can never accept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Poison {
-    /// It moves to `doorbell.dead`, and the others go on.
+    /// The relay moves it to `doorbell.dead` and goes on.
     #[default]
     Park,
-    /// It stays and is tried again; later rows of its key wait behind it, all others go on.
+    /// It stays and is retried. Later rows of its key wait behind it; all others go on.
     HoldKey,
-    /// It stays, and the relay ends rather than go past it.
+    /// It stays, and the relay exits rather than skip it.
     Stop,
 }
 
 impl Poison {
-    /// # Errors
-    /// For an unknown word: the known ones.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "park" => Ok(Self::Park),
-            "hold-key" => Ok(Self::HoldKey),
-            "stop" => Ok(Self::Stop),
-            _ => Err(format!(
-                "is unknown; {}",
-                meant(text, &["park", "hold-key", "stop"])
-            )),
-        }
+        let known = [
+            ("park", Self::Park),
+            ("hold-key", Self::HoldKey),
+            ("stop", Self::Stop),
+        ];
+        one_of(text, known)
     }
 }
 
@@ -270,8 +294,13 @@ impl Default for Outbox {
             topic: Route::default(),
             sweep: defaults::SWEEP,
             columns: Columns::default(),
+            topics: TopicPatterns::default(),
+            profile: Profile::default(),
+            fixed_headers: BTreeMap::new(),
+            timestamp: RecordTime::default(),
             poison: Poison::default(),
             poison_topics: BTreeMap::new(),
+            poison_breaker: Some(defaults::POISON_BREAKER),
             in_flight_rows: defaults::IN_FLIGHT_ROWS,
             in_flight_bytes: defaults::IN_FLIGHT_BYTES,
             max_rate: None,

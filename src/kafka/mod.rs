@@ -1,60 +1,54 @@
-//! The only place with rdkafka.
+//! The only module with rdkafka.
 //!
-//! | file | what |
+//! | file or folder | what |
 //! |---|---|
-//! | `producer` | the idempotent producer |
-//! | `polled` | the producer's thread |
-//! | `record` | a row's headers and timestamp |
-//! | `reports` | delivery reports, from librdkafka's thread to whoever deletes |
-//! | `condition` | what is known about the brokers without asking them |
-//! | `failure` | from a failed record to what is done about it |
-//! | `topics` | limits of topics |
-//! | `admin` | the client that asks about topics and makes them |
-//! | `token` | the token for OAUTHBEARER, from its file |
-//! | `trouble` | whether brokers that do not answer are away, or refuse us |
-//! | `transactions` | what a producer does in a transaction |
-//! | `receipt` | what a transaction says about its rows, as bytes (pure) |
-//! | `receipts` | where receipts are kept and read |
-//! | `history` | what is in a topic, from one offset to another, for `doorbell verify` |
-//! | `grants` | what `doorbell check` asks for the mode exactly-once: rights, without using them |
-//! | `survey`, `probe`, `ear` | what `doorbell check` asks, whether the relay could write, and what the library says |
-//! | `scratch`, `consumer` | what the benchmark does: its own topics, and when records arrive |
+//! | `producer` | the producer, and how a row becomes a record |
+//! | `consumer` | reads topics, for `doorbell verify` and `replay`, and for receipts |
+//! | `receipts` | receipts: their format, and the topic that holds them |
+//! | `inspect` | what `doorbell check` asks the brokers |
+//! | `error_policy` | decides what to do about a record that failed |
+//! | `connect_error` | why no broker answers |
+//! | `health` | what is known about the brokers without asking them |
+//! | `client`, `admin` | what every client starts from, and the administration client |
+//! | `oauth_token` | the token for OAUTHBEARER, from its file |
 
 mod admin;
-mod condition;
+mod client;
+mod connect_error;
 mod consumer;
-mod ear;
-mod failure;
-mod grants;
-mod history;
-mod polled;
-mod probe;
+mod error_policy;
+mod health;
+mod inspect;
+mod oauth_token;
 mod producer;
-mod receipt;
 mod receipts;
-mod record;
-mod reports;
-mod scratch;
-mod survey;
-mod token;
-mod topics;
-mod transactions;
-mod trouble;
 
-pub use rdkafka::error::RDKafkaErrorCode as Code;
+pub(crate) use rdkafka::error::RDKafkaErrorCode as Code;
 
-pub use condition::{Condition, Traffic};
-pub use consumer::{Arrival, Arrivals};
-pub use failure::{Refusal, Verdict, decide, told};
-pub use grants::{Grant, may_create, may_read, may_transact};
-pub use history::{History, HistoryError, Range, Record};
-pub use probe::Writing;
-pub use producer::{Batching, ConfigError, DEFAULT_BATCH_SIZE, Producer, SendError, check, takes};
-pub use receipt::{Receipt, Unreadable};
-pub use receipts::{Receipts, ReceiptsError};
-pub use reports::{Delivered, Reports};
-pub use scratch::{ScratchTopics, TopicError, librdkafka_version, scratch_topics};
-pub use survey::{Cluster, SurveyError, Topic, TopicSettings, TopicState, survey};
-pub use topics::Topics;
-pub use transactions::{CALL_PATIENCE, TransactionError, Trouble};
-pub use trouble::Silence;
+pub use admin::Admin;
+pub(crate) use admin::check;
+pub(crate) use client::{
+    ClientConfigError, DEFAULT_MESSAGE_BYTES, in_plain, property_fault, takes,
+};
+pub use connect_error::ConnectError;
+pub use consumer::client::{TopicConsumer, metadata, open, reading};
+pub(crate) use consumer::follower::{FollowedRecord, TopicFollower};
+pub(crate) use consumer::topic_reader::{OffsetRange, Record, TopicReader, ago};
+pub(crate) use error_policy::{Refusal, Verdict, decide};
+pub(crate) use health::{Health, Traffic};
+pub(crate) use inspect::acl_probe::{AclAnswer, may_create, may_read, may_transact};
+pub(crate) use inspect::cluster::{Cluster, InspectError, Topic, TopicState, inspect};
+pub(crate) use inspect::write_probe::WriteAccess;
+pub(crate) use producer::copier::Copier;
+pub(crate) use producer::idempotent::{Batching, DEFAULT_BATCH_SIZE, Producer, SendError};
+pub(crate) use producer::record::RecordHeaders;
+pub(crate) use producer::reports::{Delivered, Reports};
+pub(crate) use producer::topic_limits::{TopicFacts, Topics};
+pub(crate) use producer::transactional::{
+    CALL_PATIENCE, TIMEOUT, TransactionError, TransactionErrorKind,
+};
+pub(crate) use receipts::error::ReceiptsError;
+pub(crate) use receipts::open_transactions::Goals;
+pub(crate) use receipts::receipt::Receipt;
+pub(crate) use receipts::store::Receipts;
+pub(crate) use receipts::topic_setup::LARGEST_RECEIPT;

@@ -1,35 +1,30 @@
-//! What can go wrong with PostgreSQL, told apart by what the caller can do about it.
+//! Failures of PostgreSQL, by what the caller can do about them.
 
 use sqlx::postgres::PgDatabaseError;
 
-/// A failure at PostgreSQL's side.
+/// A failure of PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server cannot be reached, or does not answer in time: waiting helps.
-    #[error("PostgreSQL {server} cannot be reached: {reason}")]
-    Away {
-        /// The address, without secrets.
+    /// The server is unreachable, or does not answer in time. Waiting helps.
+    #[error("PostgreSQL {server} is unreachable: {reason}")]
+    Unreachable {
+        /// Address of the server, without secrets.
         server: String,
-        /// What was seen, in one line.
+        /// What happened, in one line.
         reason: String,
     },
-    /// An open session ended: build it anew.
+    /// A session ended. A new one must be opened.
     #[error("a session with PostgreSQL was lost: {0}")]
     Lost(String),
-    /// The server refuses, and will go on refusing until somebody changes something.
+    /// The server refuses, and will refuse until an operator changes something.
     #[error("{problem}; {remedy}")]
-    Refused {
-        /// What is wrong.
-        problem: String,
-        /// What to do about it.
-        remedy: String,
-    },
+    Refused { problem: String, remedy: String },
     /// A statement failed for a reason that may pass.
     #[error("PostgreSQL: {message} (SQLSTATE {code})")]
     Statement {
-        /// The SQLSTATE.
+        /// SQLSTATE.
         code: String,
-        /// The server's message.
+        /// Message of the server.
         message: String,
     },
 }
@@ -42,12 +37,47 @@ impl Error {
         }
     }
 
-    /// Whether a statement gave up waiting for somebody else's lock.
+    /// The server has no connection left for the relay.
+    pub(crate) fn out_of_connections(message: String) -> Self {
+        let code = "53300".into();
+        Self::Statement { code, message }
+    }
+
+    pub(crate) fn is_out_of_connections(&self) -> bool {
+        matches!(self, Self::Statement { code, .. } if code == "53300")
+    }
+
+    pub(crate) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Statement { code, .. } if code == "0A000")
+    }
+
     pub(crate) fn is_lock_timeout(&self) -> bool {
         matches!(self, Self::Statement { code, .. } if code == "55P03")
     }
 
-    /// Whether waiting cannot help: at the start of a program this ends it.
+    /// Returns whether a statement may have failed for what is in a row, or hangs on it: its data,
+    /// constraints, or triggers, which may raise any SQLSTATE.
+    pub(crate) fn is_about_a_row(&self) -> bool {
+        // Classes of SQLSTATE: connections, the state of transactions and statements, logins,
+        // conflicts with others, resources, objects in use, operators, damage.
+        const OTHERS: [&str; 10] = ["08", "25", "26", "28", "40", "53", "55", "57", "58", "XX"];
+        matches!(self, Self::Statement { code, .. } if !OTHERS.iter().any(|class| code.starts_with(class)))
+    }
+
+    /// Returns whether a statement that reads may have failed for one of its rows: for a character
+    /// without an equivalent, damage, a text beyond the server's limits, or because it took long.
+    pub(crate) fn may_be_a_row(&self) -> bool {
+        const CODES: [&str; 4] = ["53200", "54000", "57014", "58030"];
+        matches!(self, Self::Statement { code, .. }
+            if CODES.contains(&code.as_str()) || code.starts_with("22") || code.starts_with("XX"))
+    }
+
+    /// Returns whether the server ended a statement because it took too long.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Statement { code, .. } if code == "57014")
+    }
+
+    /// Returns whether waiting cannot help. At the start of a program such an error ends it.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Refused { .. })
     }
@@ -60,23 +90,39 @@ impl From<sqlx::Error> for Error {
         };
         let code = database.code().unwrap_or_default().into_owned();
         let message = database.message().to_owned();
-        let hint = database
-            .try_downcast_ref::<PgDatabaseError>()
-            .and_then(|e| e.hint());
+        let details = database.try_downcast_ref::<PgDatabaseError>();
+        let hint = details.and_then(PgDatabaseError::hint);
+        let function = details.and_then(|it| it.r#where()?.lines().next());
         match code.as_str() {
-            // class 57P: the server is shutting down, starting up, or an administrator ended the session
+            // Class 57P: the server is shutting down or starting up, or an administrator terminated
+            // the session.
             c if c.starts_with("57P") => Self::Lost(message),
             "28P01" | "28000" => {
                 Self::refused(message, "check the user, the password and pg_hba.conf")
             }
             "3D000" => Self::refused(message, "check the database's name in DATABASE_URL"),
-            "42501" => Self::refused(
+            "42501" if function.is_none() => Self::refused(
                 message,
                 "grant it to the role in DATABASE_URL; sql/roles.sql lists what writers, relays and operators need",
             ),
-            "42P01" | "3F000" | "42883" => Self::refused(message, "run `doorbell migrate`"),
+            "57014" => Self::Statement {
+                code,
+                message: "the statement took too long, or was cancelled: it waited for a lock, or read very much".into(),
+            },
+            "42P01" | "3F000" | "42883" => match function {
+                None => Self::refused(message, "run `doorbell migrate`"),
+                Some(function) => Self::Statement {
+                    code,
+                    message: format!(
+                        "{message}, in {function}; triggers of the table need names with their schema, or a SET search_path"
+                    ),
+                },
+            },
             "42703" => Self::refused(message, "map the column under [outbox.columns], or add it"),
-            "25006" => Self::refused(message, "connect to the primary server, not to a replica"),
+            "25006" => Self::refused(
+                message,
+                "connect to the primary server, not to a replica; or default_transaction_read_only is on: ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only",
+            ),
             _ => Self::Statement {
                 code,
                 message: hint.map_or(message.clone(), |hint| format!("{message}. {hint}")),
@@ -85,5 +131,4 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// What PostgreSQL's side gives back.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -1,68 +1,64 @@
-//! The only place with SQL.
+//! The only module with SQL.
 //!
-//! | file | what |
+//! | file or folder | what |
 //! |---|---|
-//! | `session` | a connection: found among hosts, set up, watched |
-//! | `table` | what the table offers, and what its columns are mapped to |
-//! | `outbox` | fetch |
-//! | `candidate` | asks for the leader's lock, and waits for it |
-//! | `leader` | the session that holds the lock, and the deletes on it |
-//! | `marks` | what the database knows of receipts in Kafka |
-//! | `dead` | moves refused rows to the dead letters |
-//! | `letters` | dead letters for whoever looks after them: list, show, retry, drop |
-//! | `bell` | the notifications |
-//! | `registry` | whether an outbox is paused, and the table that its name stands for |
-//! | `key` | the lock that tells writers whether to ring |
-//! | `holders` | who holds the locks, for `status` |
-//! | `peers` | the other relays: whether the leader lives, who leads how many |
-//! | `schema`, `status`, `emit`, `waiting` | what the commands ask |
-//! | `survey` | what `doorbell check` asks |
-//! | `scratch`, `load`, `activity` | what the benchmark does: its own schema, writers, what the server counted |
-//! | `error` | failures, told apart by what can be done |
+//! | `server` | finds a server that accepts writes among the hosts of DATABASE_URL |
+//! | `session` | a session: opened, configured, watched |
+//! | `transactions`, `waiter` | its transactions, and its wait for answers and locks |
+//! | `table`, `columns` | what the table has, and what its columns are mapped to |
+//! | `relay` | the sessions of a running relay and their statements |
+//! | `admin` | the statements of the commands |
+//! | `inspect` | what `doorbell check`, `status` and `verify` read |
+//! | `advisory_locks`, `wire` | lock classes, and values in the binary format |
+//! | `error` | failures, by what the caller can do about them |
 
-mod activity;
-mod bell;
-mod candidate;
-mod dead;
-mod emit;
+mod admin;
+mod advisory_locks;
+mod columns;
 mod error;
-mod holders;
-mod key;
-mod leader;
-mod letters;
-mod load;
-mod marks;
-mod outbox;
-mod peers;
-mod registry;
-mod schema;
-mod scratch;
+pub(crate) mod inspect;
+mod relay;
+mod server;
 mod session;
-mod starts;
-mod status;
-pub mod survey;
 mod table;
-mod waiting;
+mod transactions;
+mod waiter;
+mod wire;
 
-pub use activity::{Activity, ServerFacts, Source};
-pub use bell::{Bell, Ring, hears_itself};
-pub use candidate::{Candidate, Waited};
-pub use dead::{Convict, Parked};
-pub use emit::{NewEvent, emit};
-pub use error::{Error, Result};
-pub use holders::{BellHolders, Holder, leader_holders};
-pub use key::Key;
-pub use leader::{Commit, Deleted, Leader, Sent};
-pub use letters::{CUT, Choice, Contents, Glance, Lacks, Letter, Letters};
-pub use load::{Horizon, Writer};
-pub use marks::{Mark, accept};
-pub use outbox::{Ask, Batch, Head, LOOK_PAGE, Reader, Waiting};
-pub use peers::{Shares, Silenced};
-pub use registry::{Entry, Pause, Switched, pause, resume};
-pub use schema::{migrate, migration, patient_ddl, schema_differences};
-pub use scratch::{Ground, Ringing, SCRATCH_PREFIX, Scratch};
-pub use session::{OLDEST_SERVER, Reached, Server, Session};
-pub use starts::{Starts, survived};
-pub use status::{Status, backlog, status};
-pub use table::{Table, Trigger};
-pub use waiting::{parked, waiting};
+pub(crate) use admin::dead_letters::{
+    DETAIL_CHARS, DeadLetter, DeadLetterContents, DeadLetters, Facet, LetterFilter, LetterRefusal,
+    PREVIEW_CHARS, Selection,
+};
+pub(crate) use admin::emit::{NewEvent, emit};
+pub(crate) use admin::held::HeldRow;
+pub(crate) use admin::held::held;
+pub(crate) use admin::pause::{Switched, pause_of, switch};
+pub(crate) use admin::schema::{
+    migrate, migration, patient_ddl, schema_differences, undo, undoing, vanished,
+};
+pub(crate) use admin::scripts::{INBOX, events, literal, roles, strict_order, without_transaction};
+pub(crate) use admin::status::{LONG_WAIT, Status, backlog, status};
+pub(crate) use error::{Error, Result};
+pub(crate) use inspect::lock_holders::{Holder, leader_holders};
+pub(crate) use inspect::remaining_rows::{
+    EventPlace, WaitingEvent, WaitingRow, find_event, is_empty, parked, waiting, waiting_of_key,
+};
+pub use relay::batch::Batch;
+pub(crate) use relay::batch::Unread;
+pub(crate) use relay::crash_counter::{CrashCount, clear_recorded_rows};
+pub(crate) use relay::dead_letter_writer::RejectedRow;
+pub(crate) use relay::deleter::{Commit, Deleted};
+pub(crate) use relay::election::{Candidate, Waited, leave_connections};
+pub(crate) use relay::leader::Leader;
+pub(crate) use relay::listener::{Listener, Ring, hears_itself};
+pub use relay::reader::{FetchRequest, Reader};
+pub(crate) use relay::reader::{LOOK_PAGE, LookedAt};
+pub(crate) use relay::receipts::{ReceiptPosition, accept};
+pub(crate) use relay::registry::Pause;
+pub(crate) use relay::wake_lock::WakeLock;
+pub use server::Server;
+pub(crate) use server::{OLDEST_SERVER, Reached};
+pub use session::Session;
+pub use table::Table;
+pub(crate) use table::{Trigger, elsewhere};
+pub(crate) use waiter::TellsBlocker;

@@ -1,400 +1,318 @@
-//! A connection of our own: found, set up, and watched.
+//! A session: opened, configured, and watched.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{
-    PgArguments, PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgQueryResult, PgRow,
-    PgSslMode,
-};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+use sqlx::postgres::{PgArguments, PgConnection, PgListener, PgPoolOptions, PgQueryResult, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Executor, FromRow, Row};
 use tokio::time::timeout;
 
 use super::error::{Error, Result};
-use crate::config::DatabaseUrl;
-use crate::tls;
+use super::server::{CONNECT_DEADLINE, Server, connect_error};
+use super::waiter::{STATEMENT_DEADLINE, TellsBlocker, Waiter, within};
+use crate::config::TableName;
 
-/// A statement that takes longer has lost its server. Everything we ask is answered in milliseconds; a fetch of very large rows
-/// from a slow disk may take seconds.
-const STATEMENT_DEADLINE: Duration = Duration::from_secs(30);
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// An empty statement touches no disk and waits for no lock: whoever does not answer it is gone.
+/// An empty statement touches no disk and waits for no lock, so a server that does not answer it is
+/// unreachable.
 const PING_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The oldest server that has what we use (`CREATE OR REPLACE TRIGGER`, `client_connection_check_interval`).
-pub const OLDEST_SERVER: i32 = 140_000;
-
-/// What each session sets for itself, whatever the role or the database prescribe. A session of ours is idle for hours and must stay;
-/// and the *server* has to notice within about ten seconds that a machine vanished, since its session holds the leader's lock.
-const SESSION_SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
-    SET idle_session_timeout = 0; SET client_connection_check_interval = '5s'; \
+/// What each session sets for itself, whatever the role or the database prescribes. A session of
+/// the relay is idle for hours and must stay. And the *server* must notice within about ten seconds
+/// that a machine vanished, because its session holds the leader's lock; a server on Windows cannot
+/// check its connections, and has keepalives alone. And it must end what takes too long: a session
+/// that the relay gave up would wait on, with its locks. (Of one that waits for locks, it notices
+/// the closed connection.)
+pub(super) const SESSION_SETTINGS: &str = "SET statement_timeout = 30000; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+    SET idle_session_timeout = 0; \
+    DO $$ BEGIN SET client_connection_check_interval = '5s'; EXCEPTION WHEN invalid_parameter_value THEN NULL; END $$; \
     SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; SET tcp_user_timeout = 10000; \
-    SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; SET row_security = off";
+    SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; SET row_security = off; \
+    SET search_path = pg_catalog, pg_temp; SET quote_all_identifiers = off";
 
-/// A server that takes writes, found among the hosts of the URL.
-#[derive(Clone)]
-pub struct Server {
-    options: PgConnectOptions,
-    shown: String,
-    version: i32,
+/// Begins a transaction or a round trip of a session that is not configured. Where others may
+/// create objects in a schema of the `search_path`, a function or an operator of theirs would run
+/// as our role. Identifiers are shown as the registry has them.
+pub(super) const PINNED: &str =
+    "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off; ";
+
+/// A table as the session's own `search_path` finds it.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub oid: u32,
+    /// Quoted name with its schema, as in the registry.
+    pub quoted: String,
+    /// `relkind` in the catalogue.
+    pub kind: String,
 }
 
-/// A server that answered, whatever it is good for.
-pub struct Reached {
-    /// The server.
-    pub server: Server,
-    /// Whether it is a standby, which takes no writes.
-    pub is_standby: bool,
-}
-
-impl Server {
-    /// Asks each of the hosts who it is.
-    pub async fn each(url: &DatabaseUrl) -> Vec<Result<Reached>> {
-        let mut all = Vec::new();
-        for host in url.per_host() {
-            all.push(Self::reach(&host).await);
-        }
-        all
-    }
-
-    /// `server_version_num`.
-    pub fn version(&self) -> i32 {
-        self.version
-    }
-
-    /// Tries the hosts in turn; the first that is not in recovery is it.
-    pub async fn find(url: &DatabaseUrl) -> Result<Self> {
-        let mut last = Error::refused(
-            "DATABASE_URL names no host",
-            "write postgres://user@host:5432/database",
-        );
-        for host in url.per_host() {
-            match Self::probe(&host).await {
-                Ok(server) => return Ok(server),
-                // A standby beside a primary that is down: the primary's absence is the news.
-                Err(error) if matches!(last, Error::Away { .. }) && error.is_permanent() => {}
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn probe(url: &SecretString) -> Result<Self> {
-        let Reached { server, is_standby } = Self::reach(url).await?;
-        let shown = &server.shown;
-        if server.version < OLDEST_SERVER {
-            return Err(Error::refused(
-                format!("PostgreSQL {shown} is version {}", server.version / 10_000),
-                "Doorbell needs PostgreSQL 14 or newer",
-            ));
-        }
-        if is_standby {
-            return Err(Error::refused(
-                format!("PostgreSQL {shown} is a standby server (in recovery)"),
-                "name the primary in DATABASE_URL, or several hosts",
-            ));
-        }
-        Ok(server)
-    }
-
-    async fn reach(url: &SecretString) -> Result<Reached> {
-        let options: PgConnectOptions = url
-            .expose_secret()
-            .parse::<PgConnectOptions>()
-            .map_err(|_| {
-                Error::refused(
-                    "DATABASE_URL cannot be read",
-                    "write postgres://user@host:5432/database",
-                )
-            })?
-            .disable_statement_logging();
-        let options = verifying(options);
-        let shown = format!("{}:{}", options.get_host(), options.get_port());
-        let away = |reason: String| Error::Away {
-            server: shown.clone(),
-            reason,
-        };
-        let attempt = timeout(CONNECT_DEADLINE, PgConnection::connect_with(&options)).await;
-        let mut connection = match attempt {
-            Err(_) => {
-                return Err(away(format!(
-                    "no answer within {} s",
-                    CONNECT_DEADLINE.as_secs()
-                )));
-            }
-            Ok(Err(error)) => return Err(connect_error(error, &options, &shown)),
-            Ok(Ok(connection)) => connection,
-        };
-        let row = timeout(
-            CONNECT_DEADLINE,
-            connection.fetch_one("SELECT pg_catalog.current_setting('server_version_num')::int, pg_catalog.pg_is_in_recovery()"),
-        )
-        .await
-        .map_err(|_| away("no answer to the first statement".into()))??;
-        let (version, is_standby) = (row.try_get(0)?, row.try_get(1)?);
-        connection.close().await.ok();
-        let server = Self {
-            options,
-            shown,
-            version,
-        };
-        Ok(Reached { server, is_standby })
-    }
-
-    /// `host:port`.
-    pub fn shown(&self) -> &str {
-        &self.shown
-    }
-}
-
-/// Whoever names certificates to trust means that they be looked at: as with libpq, `require` is `verify-ca` then. The driver would accept any.
-fn verifying(options: PgConnectOptions) -> PgConnectOptions {
-    let names_roots = options
-        .to_url_lossy()
-        .query_pairs()
-        .any(|(key, _)| key == "sslrootcert");
-    match options.get_ssl_mode() {
-        PgSslMode::Require if names_roots => options.ssl_mode(PgSslMode::VerifyCa),
-        _ => options,
-    }
-}
-
-/// Failures of the connect phase that no waiting cures are told apart from those that pass.
-fn connect_error(error: sqlx::Error, options: &PgConnectOptions, shown: &str) -> Error {
-    let text = error.to_string();
-    if let sqlx::Error::Io(io) = &error
-        && let Some(why) = tls::distrust(io, "sslrootcert")
-    {
-        let problem = format!("TLS with PostgreSQL {shown} failed: {}", why.problem);
-        return Error::refused(problem, why.remedy);
-    }
-    match error {
-        // No connection over TCP ends like this: it is a file of certificates, named by a variable.
-        sqlx::Error::Io(ref io)
-            if matches!(io.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
-                && options.get_socket().is_none() =>
-        {
-            Error::refused(
-                format!("a file for TLS with PostgreSQL {shown} cannot be read: {io}"),
-                "check sslrootcert, sslcert and sslkey, and PGSSLROOTCERT, PGSSLCERT and PGSSLKEY",
-            )
-        }
-        sqlx::Error::Io(ref io)
-            if text.contains("failed to lookup address")
-                || text.contains("Name or service not known") =>
-        {
-            Error::refused(
-                format!("the host of PostgreSQL {shown} cannot be resolved: {io}"),
-                "check the host in DATABASE_URL",
-            )
-        }
-        sqlx::Error::Tls(_) => Error::refused(
-            format!("TLS with PostgreSQL {shown} failed: {text}"),
-            "check sslmode and the certificates",
-        ),
-        sqlx::Error::Configuration(_) => Error::refused(
-            format!("DATABASE_URL cannot be used: {text}"),
-            "check its parameters",
-        ),
-        sqlx::Error::Database(_) => match Error::from(error) {
-            Error::Lost(reason) => Error::Away {
-                server: shown.to_owned(),
-                reason,
-            },
-            Error::Statement { code, message } if code == "53300" => Error::Away {
-                server: shown.to_owned(),
-                reason: message,
-            },
-            other => other,
-        },
-        _ => Error::Away {
-            server: shown.to_owned(),
-            reason: text,
-        },
-    }
-}
-
-/// One connection. It is a listener, because only a listener can wait for what the server says unasked: a notification, or its end.
+/// One connection. It is a `PgListener` because only that can wait for what the server sends
+/// unasked: a notification, or the end of the session.
 pub struct Session {
     inner: PgListener,
-    pid: i32,
-    version: i32,
-    /// Until it is known to be ours alone, no statement stays prepared: behind a pooler it would on somebody else's session.
-    settled: bool,
+    waiter: Box<Waiter>,
+    /// Whether the session is known to be the relay's alone. Before that no statement stays
+    /// prepared: behind a pooler it would stay on another client's session.
+    pub(super) is_configured: bool,
+    /// Whether the `search_path` is ours for now.
+    pub(super) is_pinned: bool,
+    /// Begins a read-only transaction.
+    pub(super) read_only: &'static str,
 }
 
 impl Session {
-    /// Opens a connection that says in `pg_stat_activity` what it is for.
+    /// Opens a connection whose `application_name` says what it is for.
     pub async fn open(server: &Server, purpose: &str) -> Result<Self> {
-        let options = server.options.clone().application_name(&format!(
-            "doorbell {} {purpose} {}",
-            env!("CARGO_PKG_VERSION"),
-            std::process::id()
-        ));
-        // A pool of one: the listener wants a pool, and a shared one would get the session back with its locks.
+        // The listener needs a pool. It gets a pool of one: a shared pool would get the session
+        // back with its locks.
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
             .acquire_timeout(CONNECT_DEADLINE)
-            .connect_lazy_with(options.clone());
-        let mut inner = PgListener::connect_with(&pool)
-            .await
-            .map_err(|error| connect_error(error, &server.options, &server.shown))?;
+            .connect_lazy_with(server.options(purpose));
+        let mut inner = match PgListener::connect_with(&pool).await {
+            Ok(inner) => inner,
+            // The pool tried again and again, and lost the server's words: ask for them.
+            Err(sqlx::Error::PoolTimedOut) => {
+                let asked = timeout(
+                    CONNECT_DEADLINE,
+                    PgConnection::connect_with(&server.options),
+                );
+                let error = asked.await.ok().and_then(std::result::Result::err);
+                let error = error.unwrap_or(sqlx::Error::PoolTimedOut);
+                return Err(connect_error(error, &server.options, &server.shown));
+            }
+            Err(error) => return Err(connect_error(error, &server.options, &server.shown)),
+        };
         inner.eager_reconnect(false);
         inner.ignore_pool_close_event(true);
         let mut session = Self {
             inner,
-            pid: 0,
-            version: server.version,
-            settled: false,
+            waiter: Box::new(Waiter {
+                server: server.clone(),
+                pid: 0,
+                blocker: None,
+            }),
+            is_configured: false,
+            is_pinned: false,
+            read_only: "BEGIN READ ONLY",
         };
-        session.pid = session.current_pid().await?;
+        session.waiter.pid = session.current_pid().await?;
         Ok(session)
     }
 
-    /// The server's process that answers now. Behind a pooler it may be another one each time.
+    /// Returns the server process that answers now. Behind a pooler it may differ each time.
     pub async fn current_pid(&mut self) -> Result<i32> {
-        let row = self.one_plain("SELECT pg_catalog.pg_backend_pid()").await?;
+        let row = self
+            .one_unpinned("SELECT pg_catalog.pg_backend_pid()")
+            .await?;
         Ok(row.try_get(0)?)
     }
 
-    /// Sets the session up to stay for long. Not part of opening it: behind a pooler the settings would stay on somebody else's session.
-    pub async fn settle_in(&mut self) -> Result<()> {
+    /// Finds a table by the `search_path` of the role, the database or the connection: the only
+    /// statement that runs with it.
+    pub(crate) async fn place(&mut self, name: &TableName) -> Result<Option<Place>> {
+        let name = literal(&name.to_string());
+        let ask = format!(
+            "{PINNED}SET LOCAL search_path TO DEFAULT; SELECT c.oid::pg_catalog.int8, \
+             CASE WHEN c.oid IS NOT NULL THEN pg_catalog.format('%I.%I', n.nspname, c.relname) END, c.relkind::pg_catalog.text \
+             FROM (SELECT pg_catalog.to_regclass({name})::pg_catalog.oid AS oid) named \
+             LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) named.oid \
+             LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace; {PINNED}"
+        );
+        let row = self.one_unpinned(&ask).await?;
+        let oid: Option<i64> = row.try_get(0)?;
+        let place = |oid| {
+            Ok(Place {
+                oid: oid as u32,
+                quoted: row.try_get(1)?,
+                kind: row.try_get(2)?,
+            })
+        };
+        oid.map(place).transpose()
+    }
+
+    /// Configures the session to stay for long. This is not part of opening it: behind a pooler the
+    /// settings would stay on another client's session.
+    pub async fn configure(&mut self) -> Result<()> {
         self.batch(SESSION_SETTINGS).await?;
-        if self.version >= 170_000 {
+        if self.waiter.server.version >= 170_000 {
             self.batch("SET transaction_timeout = 0").await?;
         }
-        self.settled = true;
+        (self.is_configured, self.is_pinned) = (true, true);
         Ok(())
     }
 
-    /// Sets the session up for somebody who waits for an answer: what takes longer than this fails.
-    pub async fn hurry(&mut self, longest: Duration) -> Result<()> {
+    /// Limits each statement to a time. For a session whose user waits for the answer.
+    pub async fn limit_statements(&mut self, longest: Duration) -> Result<()> {
         let longest = longest.as_millis();
         self.batch(&format!("SET statement_timeout = {longest}"))
             .await
     }
 
-    /// The server's process for this session.
-    pub fn pid(&self) -> i32 {
-        self.pid
+    /// Makes the session wait as long as another one holds a lock that it needs.
+    pub(crate) async fn wait_for_locks(&mut self, blocker: TellsBlocker) -> Result<()> {
+        self.waiter.blocker = Some(blocker);
+        self.batch("SET statement_timeout = 0").await
     }
 
-    /// Runs statements without parameters; several at once make one transaction.
+    /// Bounds how long statements of read-only transactions take, and wait for a lock. Nothing of
+    /// it stays on a session that a pooler lends.
+    pub(crate) fn wait_briefly(&mut self) {
+        self.read_only =
+            "BEGIN READ ONLY; SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '20s'";
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.waiter.pid
+    }
+
+    /// Runs statements without parameters. Several at once form one transaction.
     pub async fn batch(&mut self, sql: &str) -> Result<()> {
         self.batch_within(STATEMENT_DEADLINE, sql).await
     }
 
-    /// The same for statements that may wait.
+    /// Runs statements that may wait, within a deadline.
     pub async fn batch_within(&mut self, deadline: Duration, sql: &str) -> Result<()> {
         let work = self.inner.execute(sqlx::raw_sql(AssertSqlSafe(sql)));
         within(deadline, work).await.map(drop)
     }
 
-    /// Runs statements without parameters in one round trip, which no pooler can tear apart; the one row that they give.
+    /// Runs statements without parameters in one round trip, which no pooler can separate. Returns
+    /// the one row that they give.
     pub async fn one_plain(&mut self, sql: &str) -> Result<PgRow> {
+        self.one_unpinned(&format!("{PINNED}{sql}")).await
+    }
+
+    async fn one_unpinned(&mut self, sql: &str) -> Result<PgRow> {
         let work = self.inner.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql)));
         within(STATEMENT_DEADLINE, work).await
     }
 
-    /// Runs a prepared statement and counts the rows it touched.
+    /// Runs a prepared statement and returns the number of rows it affected.
     pub async fn run(
         &mut self,
         sql: &str,
         bind: impl FnOnce(Query<'_>) -> Query<'_>,
     ) -> Result<u64> {
-        let query = sqlx::query(AssertSqlSafe(sql)).persistent(self.settled);
+        let query = self.prepared(sql);
         let work = self.inner.execute(bind(query));
-        let result: PgQueryResult = within(STATEMENT_DEADLINE, work).await?;
+        let result: PgQueryResult = self.waiter.answer(work).await?;
         Ok(result.rows_affected())
     }
 
-    /// Runs a prepared statement and takes all of its rows.
+    /// Runs a prepared statement and returns all of its rows.
     pub async fn all(
         &mut self,
         sql: &str,
         bind: impl FnOnce(Query<'_>) -> Query<'_>,
     ) -> Result<Vec<PgRow>> {
-        let query = sqlx::query(AssertSqlSafe(sql)).persistent(self.settled);
+        let query = self.prepared(sql);
         let work = self.inner.fetch_all(bind(query));
-        within(STATEMENT_DEADLINE, work).await
+        self.waiter.answer(work).await
     }
 
-    /// Runs a prepared statement and hands its rows over one by one, as they come.
+    /// Runs a prepared statement and reads all of its rows.
+    pub(crate) async fn rows<T: for<'r> FromRow<'r, PgRow>>(
+        &mut self,
+        sql: &str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+    ) -> Result<Vec<T>> {
+        let rows = self.all(sql, bind).await?;
+        rows.iter().map(|row| Ok(T::from_row(row)?)).collect()
+    }
+
+    /// Runs a prepared statement and returns all of its rows, however long that takes, as long as
+    /// the server works on it.
+    pub async fn all_patiently(
+        &mut self,
+        sql: &str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+    ) -> Result<Vec<PgRow>> {
+        let query = self.prepared(sql);
+        let work = self.inner.fetch_all(bind(query));
+        self.waiter.answer_at_last(work).await
+    }
+
+    /// Runs a prepared statement and passes on its rows one by one, as they arrive, until `take`
+    /// returns `false`. The statement is then cancelled.
     pub async fn each(
         &mut self,
         sql: &str,
         bind: impl FnOnce(Query<'_>) -> Query<'_>,
-        mut take: impl FnMut(PgRow) -> Result<()>,
+        mut take: impl FnMut(PgRow) -> Result<bool>,
     ) -> Result<()> {
-        let mut rows = self.inner.fetch(bind(sqlx::query(AssertSqlSafe(sql))));
+        let query = self.prepared(sql);
+        let mut rows = self.inner.fetch(bind(query));
+        let mut goes_on = true;
         let work = async {
             while let Some(row) = rows.try_next().await? {
-                take(row)?;
+                if goes_on && !take(row)? {
+                    goes_on = false;
+                    self.waiter.cancel().await;
+                }
             }
             Ok::<(), Error>(())
         };
-        within(STATEMENT_DEADLINE, work).await
+        match self.waiter.answer(work).await {
+            Err(Error::Statement { .. }) if !goes_on => Ok(()),
+            ended => ended,
+        }
     }
 
-    /// Runs a prepared statement that gives one row.
+    /// Runs a prepared statement that returns one row.
     pub async fn one(
         &mut self,
         sql: &str,
         bind: impl FnOnce(Query<'_>) -> Query<'_>,
     ) -> Result<PgRow> {
-        self.one_within(STATEMENT_DEADLINE, sql, bind).await
+        let query = self.prepared(sql);
+        let work = self.inner.fetch_one(bind(query));
+        self.waiter.answer(work).await
     }
 
-    /// The same for a statement that waits on purpose.
+    /// Runs a prepared statement and returns the first column of its one row.
+    pub(crate) async fn value<T: Value>(
+        &mut self,
+        sql: &str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+    ) -> Result<T> {
+        Ok(self.one(sql, bind).await?.try_get(0)?)
+    }
+
+    /// Runs a prepared statement and returns the first column of all of its rows.
+    pub(crate) async fn values<T: Value>(
+        &mut self,
+        sql: &str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+    ) -> Result<Vec<T>> {
+        let rows = self.all(sql, bind).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Runs a statement that waits on purpose, within a deadline. It returns one row.
     pub async fn one_within(
         &mut self,
         deadline: Duration,
         sql: &str,
         bind: impl FnOnce(Query<'_>) -> Query<'_>,
     ) -> Result<PgRow> {
-        let query = sqlx::query(AssertSqlSafe(sql)).persistent(self.settled);
+        let query = self.prepared(sql);
         let work = self.inner.fetch_one(bind(query));
         within(deadline, work).await
     }
 
-    /// Runs statements that only read in one transaction, for which a pooler lends one and the same session.
-    pub async fn reading<T>(
-        &mut self,
-        work: impl AsyncFnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
-        self.batch("BEGIN READ ONLY").await?;
-        let done = work(self).await;
-        let ended = self.batch("ROLLBACK").await;
-        done.and_then(|value| ended.map(|()| value))
+    fn prepared<'q>(&self, sql: &str) -> Query<'q> {
+        debug_assert!(self.is_pinned, "{sql} runs with a search_path of others");
+        sqlx::query(AssertSqlSafe(sql)).persistent(self.is_configured)
     }
 
-    /// Runs statements in one transaction, for which a pooler lends one and the same session; nothing is changed where one fails.
-    pub async fn writing<T>(
-        &mut self,
-        work: impl AsyncFnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
-        self.batch("BEGIN").await?;
-        match work(self).await {
-            Ok(value) => self.batch("COMMIT").await.map(|()| value),
-            Err(error) => {
-                // What failed is the news; a lost session has rolled back by itself.
-                self.batch("ROLLBACK").await.ok();
-                Err(error)
-            }
-        }
-    }
-
-    /// Proves that the server still answers.
-    pub async fn ping(&mut self) -> Result<()> {
+    pub(crate) async fn ping(&mut self) -> Result<()> {
         self.batch_within(PING_DEADLINE, "SELECT").await
     }
 
-    /// Waits until the session is lost, and its locks with it. Safe to drop while it waits.
+    /// Waits until the session is lost, and its locks with it. Cancel-safe.
     pub async fn lost(&mut self) -> Error {
         loop {
             if let Err(error) = self.notified().await {
@@ -403,16 +321,21 @@ impl Session {
         }
     }
 
-    /// Waits for notifications; whether one of them had a payload. Safe to drop while it waits.
+    /// Waits for notifications, and returns their payloads, without empty ones. Cancel-safe.
     ///
-    /// The library underneath would build a lost connection anew, without its locks; here any loss is an error, and the session is done.
-    pub async fn notified(&mut self) -> Result<bool> {
+    /// The library would rebuild a lost connection without its locks. Here any loss is an error,
+    /// and the session is over.
+    pub async fn notified(&mut self) -> Result<Vec<String>> {
         match self.inner.try_recv().await {
             Ok(Some(first)) => {
-                let mut spoken = !first.payload().is_empty();
-                // One look serves all that came together.
-                while let Some(next) = self.inner.next_buffered() {
-                    spoken |= !next.payload().is_empty();
+                let mut spoken = Vec::new();
+                let mut next = Some(first);
+                // One look answers all notifications that arrived together.
+                while let Some(notification) = next {
+                    if !notification.payload().is_empty() {
+                        spoken.push(notification.payload().to_owned());
+                    }
+                    next = self.inner.next_buffered();
                 }
                 Ok(spoken)
             }
@@ -422,21 +345,32 @@ impl Session {
     }
 }
 
-/// A prepared statement that waits for its parameters.
-pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
-
-async fn within<T, E>(
-    deadline: Duration,
-    work: impl Future<Output = std::result::Result<T, E>>,
-) -> Result<T>
-where
-    Error: From<E>,
-{
-    match timeout(deadline, work).await {
-        Ok(result) => result.map_err(Error::from),
-        Err(_) => Err(Error::Lost(format!(
-            "no answer within {} s",
-            deadline.as_secs()
-        ))),
-    }
+/// Makes a struct readable from a row: the columns have the names of these fields, and those after
+/// `;` are structs in the same row. (What sqlx derives would build all of sqlx a second time.)
+macro_rules! from_row {
+    ($type:ident: $($field:ident)* $(; $inner:ident)?) => {
+        impl<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> for $type {
+            fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+                Ok(Self {
+                    $($field: sqlx::Row::try_get(row, stringify!($field))?,)*
+                    $($inner: sqlx::FromRow::from_row(row)?,)?
+                })
+            }
+        }
+    };
 }
+pub(super) use from_row;
+
+pub(crate) trait Value:
+    for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>
+{
+}
+
+impl<T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>> Value for T {}
+
+/// Returns an untyped literal, the one form of a value that fits columns of every type.
+pub(super) fn literal(text: &str) -> String {
+    format!(" E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+pub(crate) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// Doubles from try to try, up to a bound.
+/// A wait that doubles from try to try, up to a bound.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     next: Duration,
 }
 
-/// Short enough that a restart of a server is hardly noticed.
+/// Short enough to make the restart of a server hardly noticeable.
 const FIRST: Duration = Duration::from_millis(100);
-/// Long enough that a server which is down for hours is not bothered, short enough for whoever waits for its return.
+/// Long enough for a server that is down for hours, short enough to notice its return.
 const LAST: Duration = Duration::from_secs(5);
 
 impl Default for Backoff {
@@ -20,14 +20,18 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait before the next try.
     pub(crate) fn next(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(LAST);
         wait
     }
 
-    /// It worked: the next failure starts from the beginning.
+    /// Waits as long as it may at once: each try is a burden.
+    pub(crate) fn longest(&mut self) -> Duration {
+        self.next = LAST;
+        LAST
+    }
+
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }

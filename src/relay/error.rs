@@ -1,57 +1,57 @@
 //! Why a relay cannot go on.
 
-use crate::kafka::{ConfigError, ReceiptsError};
+use crate::kafka::{ClientConfigError, ReceiptsError};
 use crate::postgres::Error;
 
-/// Why a relay gave up.
+/// The error that ended a relay.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    /// PostgreSQL refuses, or stayed away longer than it was waited for.
+    /// PostgreSQL refused, or was unreachable for longer than the start timeout.
     #[error(transparent)]
     Postgres(#[from] Error),
     /// The configuration for Kafka cannot be used.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The name of the table stands for another table now, or for none.
+    Config(#[from] ClientConfigError),
+    /// The table's name now stands for another table, or for none.
     #[error("the table was dropped or replaced")]
     TableChanged,
     /// What is configured does not fit the table.
     #[error("{0}")]
     Route(String),
-    /// Kafka stayed away longer than it was waited for.
+    /// Kafka was unreachable for longer than the start timeout.
     #[error(
         "Kafka at {0}; check kafka.brokers, and that the broker's advertised.listeners can be reached from here"
     )]
     KafkaAway(String),
-    /// Kafka refuses the login or the certificates, or we refuse Kafka's.
+    /// Kafka refused the login or the certificates, or the relay refused Kafka's certificate.
     #[error("{0}")]
     KafkaRefused(String),
-    /// A row that Kafka can never take, and the policy is to stop.
+    /// Kafka can never take a row, and the policy is to stop.
     #[error(
         "row {id} cannot be sent: {reason}; nothing behind it is fetched, since {policy}: correct or delete the row, or set the policy to park"
     )]
     Poison {
         /// The row's id.
         id: i64,
-        /// What Kafka said.
+        /// Kafka's reason.
         reason: String,
-        /// Why the others do not go on.
+        /// Why no other row is sent.
         policy: String,
     },
-    /// It was to drain, and another relay leads.
+    /// The relay was to drain the outbox, and another relay leads.
     #[error(
         "another relay leads the outbox {0}: let it drain the table by itself, or stop it first; `doorbell status` says where it runs"
     )]
     Led(String),
-    /// It was to drain, and somebody paused the outbox.
+    /// The relay was to drain the outbox, which is paused.
     #[error("the outbox {0} is paused: nothing can leave it before `doorbell resume`")]
     Paused(String),
-    /// It was to drain, and was stopped before.
+    /// The relay was to drain the outbox, and was stopped before.
     #[error(
         "stopped before the outbox {0} was drained: what was in flight is settled, the other rows are still in the table"
     )]
     NotDrained(String),
-    /// The receipts of the mode exactly-once cannot be used.
+    /// The receipts of the exactly-once mode cannot be used.
     #[error(transparent)]
     Topic(#[from] ReceiptsError),
     /// The receipts and the database do not belong together.
@@ -73,7 +73,7 @@ pub enum RelayError {
     Forbidden {
         /// The transactional id.
         id: String,
-        /// The broker's word.
+        /// The broker's reason.
         reason: String,
     },
     /// The brokers are too old.
@@ -81,10 +81,15 @@ pub enum RelayError {
         "Kafka has no transactions: {0}; upgrade the brokers, or relay with delivery = \"at-least-once\""
     )]
     NoTransactions(String),
+    /// The brokers allow no transaction of a minute.
+    #[error(
+        "Kafka allows no transaction of 60 s, which the mode exactly-once asks for: set transaction.max.timeout.ms of the brokers to 60000 or more, or relay with delivery = \"at-least-once\""
+    )]
+    ShortTransactions,
     /// A task of the relay panicked.
     #[error("a task of the relay failed: {0}; this is a defect of Doorbell")]
     Defect(String),
-    /// The stop came with rows in flight, and its time ran out.
+    /// Rows in flight were not settled within the stop timeout.
     #[error(
         "{0} rows in flight were not settled in time; they are still in the table and will be sent again"
     )]
@@ -99,7 +104,7 @@ impl RelayError {
             Self::Topic(error) => matches!(
                 error,
                 ReceiptsError::Config(_)
-                    | ReceiptsError::Wrong { .. }
+                    | ReceiptsError::Unusable { .. }
                     | ReceiptsError::Forbidden { .. }
             ),
             Self::Config(_)
@@ -107,6 +112,7 @@ impl RelayError {
             | Self::Receipts { .. }
             | Self::Forbidden { .. }
             | Self::NoTransactions(_)
+            | Self::ShortTransactions
             | Self::Route(_)
             | Self::Unsettled(_)
             | Self::Led(_)

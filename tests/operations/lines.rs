@@ -1,14 +1,15 @@
-//! Lines of the log from `warn` on and the reasons to wait, as the code has them and as docs/operation.md explains them.
+//! Lines of the log from `warn` on and the reasons to wait, as the code has them and as
+//! docs/operation.md explains them.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Where reasons are written that a relay gives for waiting or for its end.
+/// The files with the reasons that a relay gives for waiting or for its end.
 const REASONS: [&str; 3] = [
     "src/relay/error.rs",
     "src/postgres/error.rs",
-    "src/kafka/receipts.rs",
+    "src/kafka/receipts/error.rs",
 ];
 
 /// A line, or a reason, with `…` for what differs, and its level.
@@ -27,7 +28,7 @@ fn sources(folder: &Path) -> Vec<String> {
     texts
 }
 
-/// The literals of a piece of code, up to the bracket that closes it.
+/// Returns the literals of a piece of code, up to the bracket that closes it.
 fn literals(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut depth = 0;
@@ -67,7 +68,7 @@ fn general(text: &str) -> String {
     general
 }
 
-/// What a macro of this level says wherever it is called.
+/// Returns the messages that the code logs with the macro of this level.
 fn said(level: &str, text: &str) -> Vec<String> {
     let call = format!("{level}!(");
     let mut lines = Vec::new();
@@ -77,7 +78,7 @@ fn said(level: &str, text: &str) -> Vec<String> {
         }
         let message = literals(&text[at + call.len()..]).pop();
         let message = message.unwrap_or_else(|| panic!("a {level}! without a text"));
-        // The words were chosen before: all of those.
+        // The message is chosen before: all candidates.
         if message == "{words}" {
             let (_, choice) = text[..at].rsplit_once("let words =").expect("the words");
             lines.extend(literals(choice));
@@ -109,12 +110,12 @@ fn reasons_in_the_code() -> BTreeSet<String> {
             reasons.extend(literals(attribute).iter().map(|text| general(text)));
         }
     }
-    // Whatever another error says.
+    // The text of another error.
     reasons.remove("…");
     reasons
 }
 
-/// The first two cells of each row of a page, the first being a text in backticks.
+/// Returns the first two cells of each row of a page whose first cell is a text in backticks.
 fn rows(page: &str) -> impl Iterator<Item = (&str, &str)> {
     page.lines().filter_map(|line| {
         let rest = line.strip_prefix("| ")?;

@@ -1,4 +1,4 @@
-//! What is written for whoever operates the relay, held against what it is: metrics, alerts, dashboard, runbook, log.
+//! What the operator reads, compared with the code: metrics, alerts, dashboard, runbook, log.
 
 mod lines;
 
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use doorbell::app::http::REGISTRY;
+use doorbell::test_support::{PROCESS, REGISTRY};
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -20,15 +20,23 @@ fn metrics() -> BTreeSet<(String, String)> {
         .iter()
         .map(|metric| named(&metric.full_name(), metric.kind()))
         .chain([named("doorbell_build_info", "gauge")])
+        .chain(PROCESS.map(|(name, _, is_counter)| match is_counter {
+            true => (format!("{name}_total"), "counter".to_owned()),
+            false => named(name, "gauge"),
+        }))
         .collect()
 }
 
-/// The metrics that an expression names; a histogram by any of its parts.
+/// Returns the metrics that an expression names; a histogram by any of its parts.
 fn named_in(expression: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     expression
         .split(|c| !is_part(c))
-        .filter(|word| word.starts_with("doorbell_"))
+        .filter(|word| {
+            ["doorbell_", "process_"]
+                .iter()
+                .any(|it| word.starts_with(it))
+        })
         .map(|word| {
             let parts = ["_bucket", "_sum", "_count"];
             let whole = parts.iter().find_map(|part| word.strip_suffix(part));
@@ -73,11 +81,11 @@ fn the_page_on_metrics_has_each_of_them_and_no_other() {
     let page = read("docs/metrics.md");
     let row = |line: &str| {
         let mut cells = line.split('|').map(str::trim).skip(1);
-        let name = cells
-            .next()?
-            .strip_prefix("`doorbell_")?
-            .strip_suffix('`')?;
-        Some((format!("doorbell_{name}"), cells.next()?.to_owned()))
+        let name = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
+        let is_metric = ["doorbell_", "process_"]
+            .iter()
+            .any(|it| name.starts_with(it));
+        is_metric.then_some((name.to_owned(), cells.next()?.to_owned()))
     };
     let documented: BTreeSet<_> = page.lines().filter_map(row).collect();
     assert_eq!(documented, metrics());
@@ -86,15 +94,20 @@ fn the_page_on_metrics_has_each_of_them_and_no_other() {
     }
 }
 
-/// The alerts with their expressions. YAML of a form that we write ourselves: one key a line, folded lines deeper than their key.
+fn rules() -> String {
+    read("deploy/prometheus/alerts.yml") + &read("deploy/prometheus/standby.yml")
+}
+
+/// The alerts with their expressions. YAML of a form that we write ourselves: one key a line,
+/// folded lines deeper than their key.
 fn alerts() -> Vec<(String, String)> {
-    let text = read("deploy/prometheus/alerts.yml");
+    let text = rules();
     let mut alerts = Vec::new();
     for rule in text.split("- alert: ").skip(1) {
         let name = rule.lines().next().expect("a name").to_owned();
         let (_, rest) = rule.split_once("expr: ").expect("an expression");
         let lines = rest.lines();
-        let keys = ["for:", "labels:"];
+        let keys = ["for:", "labels:", "keep_firing_for:"];
         let expression =
             lines.take_while(|line| !keys.iter().any(|key| line.trim().starts_with(key)));
         alerts.push((name, expression.collect::<Vec<_>>().join(" ")));
@@ -109,7 +122,7 @@ fn alerts_ask_for_metrics_that_exist_and_each_has_a_runbook_entry_and_a_test() {
         read("docs/runbook.md"),
         read("deploy/prometheus/alerts_test.yml"),
     );
-    let rules = read("deploy/prometheus/alerts.yml");
+    let rules = rules();
     let operation = read("docs/operation.md");
     let mut names = BTreeSet::new();
     for (name, expression) in alerts() {
@@ -121,8 +134,25 @@ fn alerts_ask_for_metrics_that_exist_and_each_has_a_runbook_entry_and_a_test() {
         let entry = runbook.split(&format!("\n## {name}\n")).nth(1);
         let entry = entry.unwrap_or_else(|| panic!("no entry for {name}"));
         assert!(entry.trim().len() > 80, "{name}: {entry}");
-        let link = format!("runbook: docs/runbook.md#{}\n", name.to_lowercase());
-        assert!(rules.contains(&link), "{link}");
+        let rule = rules.split(&format!("- alert: {name}\n")).nth(1);
+        let rule = rule.and_then(|rule| rule.split("- alert: ").next());
+        let rule = rule.expect("the rule").to_owned() + "\n";
+        let link = format!(
+            "runbook_url: https://doorbell.example/runbook.html#{}\n",
+            name.to_lowercase()
+        );
+        assert!(rule.contains(&link), "{link}");
+        assert!(rule.contains("description: "), "{name} has no description");
+        // Two services on one Prometheus are told apart.
+        let mut groups = expression
+            .split("by (")
+            .skip(1)
+            .filter_map(|it| it.split(')').next());
+        let whole = "job, namespace, database, name";
+        assert!(
+            groups.all(|labels| labels.starts_with(whole)) && expression.contains(whole),
+            "{name}: {expression}"
+        );
         assert!(
             tests.contains(&format!("alertname: {name}\n")),
             "{name} is not tested"
@@ -141,6 +171,25 @@ fn alerts_ask_for_metrics_that_exist_and_each_has_a_runbook_entry_and_a_test() {
     for heading in runbook.lines().filter_map(|line| line.strip_prefix("## ")) {
         assert!(names.contains(heading), "an entry for no alert: {heading}");
     }
+}
+
+#[test]
+fn the_sample_for_alertmanager_names_alerts_that_exist() {
+    let known: BTreeSet<String> = alerts().into_iter().map(|(name, _)| name).collect();
+    let sample = read("deploy/prometheus/alertmanager.yml");
+    let mut named = 0;
+    for line in sample.lines().filter(|line| line.contains("_matchers: ")) {
+        let (_, value) = line.split_once("alertname ").expect("an alert");
+        let names = value
+            .trim_start_matches(['=', '~', ' ', '"'])
+            .trim_end_matches([']', '"', ')']);
+        for name in names.replace("Doorbell(", "").split('|') {
+            let name = format!("Doorbell{}", name.trim_start_matches("Doorbell"));
+            assert!(known.contains(&name), "no alert {name}: {line}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
 }
 
 #[test]
@@ -163,7 +212,7 @@ fn panels_of_the_dashboard_ask_for_metrics_that_exist() {
             shown.extend(named_in(expression));
         }
     }
-    // A metric that no panel shows is one that nobody looks at before it is too late.
+    // A metric that no panel shows is noticed too late.
     let left_out: Vec<String> = metrics()
         .into_iter()
         .map(|(name, _)| name)
@@ -172,7 +221,7 @@ fn panels_of_the_dashboard_ask_for_metrics_that_exist() {
     assert!(left_out.is_empty(), "in no panel: {left_out:?}");
 }
 
-/// The source without its own tests.
+/// Returns the source without its own tests.
 fn code_of(path: &str) -> String {
     let text = read(path);
     text.split("#[cfg(test)]\nmod tests")
@@ -181,7 +230,7 @@ fn code_of(path: &str) -> String {
         .to_owned()
 }
 
-/// The texts of a piece of code, without what is filled in: the longest part of each.
+/// Returns the texts of a piece of code, without what is filled in: the longest part of each.
 fn texts_of(code: &str) -> Vec<String> {
     let literals = code.split('"').skip(1).step_by(2);
     let longest = |literal: &str| {
@@ -203,8 +252,9 @@ fn texts_of(code: &str) -> Vec<String> {
 
 #[test]
 fn each_state_of_readiness_is_produced_and_seen_in_a_test() {
-    let tests = read("tests/it/readiness.rs");
-    let said = texts_of(&code_of("src/relay/vitals/readiness.rs"));
+    // What several terms have in common is tested without a broker.
+    let tests = read("tests/it/http/readiness.rs") + &read("src/relay/monitor/reading.rs");
+    let said = texts_of(&code_of("src/relay/monitor/readiness.rs"));
     // One word is a name; a reason has several.
     let reasons: Vec<&String> = said.iter().filter(|text| text.contains(' ')).collect();
     assert!(reasons.len() >= 7, "{said:?}");
@@ -218,13 +268,13 @@ fn each_state_of_readiness_is_produced_and_seen_in_a_test() {
             "{reason:?} is in no test of /readyz"
         );
     }
-    let vitals = read("src/relay/vitals/mod.rs");
-    let ailments = vitals
-        .split("pub enum Ailment {")
+    let monitor = read("src/relay/monitor/kinds.rs");
+    let kinds = monitor
+        .split("pub enum ProblemKind {")
         .nth(1)
-        .expect("the ailments");
-    let ailments = ailments.split("\n}").next().expect("their end");
-    let names: Vec<String> = ailments
+        .expect("the kinds of problems");
+    let kinds = kinds.split("\n}").next().expect("their end");
+    let names: Vec<String> = kinds
         .lines()
         .filter_map(|line| line.trim().strip_suffix(','))
         .map(str::to_lowercase)
@@ -242,20 +292,30 @@ fn each_state_of_readiness_is_produced_and_seen_in_a_test() {
 
 #[test]
 fn each_finding_of_check_is_produced_and_seen_in_a_test() {
-    let files = ["check", "check_kafka", "check_server", "forbidden", "stuck"];
+    let files = [
+        "operator/check",
+        "operator/check_kafka",
+        "operator/check_server",
+        "security/acls",
+        "operator/lock_holders",
+        "operator/stuck",
+        "findings/hazards",
+        "findings/causes",
+        "rows/undeleted",
+    ];
     let tests: String = files
         .iter()
         .map(|file| read(&format!("tests/it/{file}.rs")))
         .collect();
-    // As it is written, whatever the lines are.
+    // Without white space, so that line breaks do not matter.
     let tests: String = tests.chars().filter(|c| !c.is_whitespace()).collect();
-    let table = code_of("src/app/check/finding.rs");
+    let table = code_of("src/cli/commands/check/finding.rs");
     let table = table.split("\ncodes! {").nth(1).expect("the codes");
     let codes = texts_of(table.split("\n}").next().expect("their end"));
     assert!(codes.len() > 60, "{codes:?}");
     for code in codes {
         let found = ["error", "warning", "note"];
-        let finds = |severity: &&str| tests.contains(&format!(".finds(\"{severity}\",\"{code}\","));
+        let finds = |severity: &&str| tests.contains(&format!("(\"{severity}\",\"{code}\","));
         assert!(found.iter().any(finds), "no test produces {code}");
     }
 }

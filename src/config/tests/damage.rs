@@ -1,4 +1,4 @@
-//! Files that nobody would write on purpose.
+//! Damaged files.
 
 use proptest::prelude::*;
 
@@ -50,10 +50,10 @@ proptest! {
     fn any_text_is_a_configuration_or_faults_with_lines_that_exist(text in "([a-z.\\[\\]{}=\"'\n# 0-9é]{0,60}|(?s).{0,60})") {
         if let Err(shown) = load(&text, ENOUGH) {
             let last = 1 + text.matches('\n').count();
-            for fault in shown {
-                let line = fault.strip_prefix("doorbell.toml:").and_then(|rest| rest.split_once(": "));
-                let (line, _) = line.expect("each fault of a file has its place");
-                prop_assert!((1..=last).contains(&line.parse::<usize>().expect("a number")), "{}", fault);
+            for error in shown {
+                let line = error.strip_prefix("doorbell.toml:").and_then(|rest| rest.split_once(": "));
+                let (line, _) = line.expect("each error of a file has its place");
+                prop_assert!((1..=last).contains(&line.parse::<usize>().expect("a number")), "{}", error);
             }
         }
     }

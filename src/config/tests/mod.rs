@@ -1,4 +1,4 @@
-//! Whole configurations: from flags, variables and a file to the settings, or to all their faults.
+//! Whole configurations: from flags, variables and a file to the settings, or to all their errors.
 
 use std::io::Write;
 
@@ -7,9 +7,10 @@ use tempfile::NamedTempFile;
 use super::*;
 
 mod damage;
-mod faults;
-mod in_force;
-mod layers;
+mod effective;
+mod errors;
+mod merge;
+mod reference;
 
 const KAFKA: Needs = Needs { kafka: true };
 const WHOLE: &str = r#"
@@ -52,32 +53,40 @@ delivery = "exactly-once"
 transactional_id = "file"
 "#;
 
-/// The least that is complete, so that a test sees its own faults alone.
+/// The least that is complete, so that a test sees its own errors alone.
 const ENOUGH: &[(&str, &str)] = &[
     ("DATABASE_URL", "postgres://h/db"),
     ("KAFKA_BROKERS", "b:9092"),
 ];
 
-/// Loads with `file` as the configuration file, which the faults call `doorbell.toml`.
+fn written(file: &[u8]) -> NamedTempFile {
+    let mut config = NamedTempFile::new().expect("a folder for temporary files");
+    config.write_all(file).expect("room for a small file");
+    config
+}
+
+fn variables(given: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+    move |name| {
+        let (_, value) = given.iter().find(|(known, _)| *known == name)?;
+        Some((*value).to_owned())
+    }
+}
+
+/// Loads with `file` as the configuration file, which the errors call `doorbell.toml`.
 fn load_as(
     file: &[u8],
     mut flags: Overrides,
     env: &[(&str, &str)],
     needs: Needs,
 ) -> Result<Settings, Vec<String>> {
-    let mut config = NamedTempFile::new().expect("a folder for temporary files");
-    config.write_all(file).expect("room for a small file");
+    let config = written(file);
     let path = config.path().display().to_string();
-    flags.global.config = Some(config.path().to_owned());
-    let env = |name: &str| {
-        let (_, value) = env.iter().find(|(known, _)| *known == name)?;
-        Some((*value).to_owned())
-    };
-    Settings::load(flags, &env, needs).map_err(|faults| {
-        let shown = faults.to_string();
+    flags.config = Some(config.path().to_owned());
+    Settings::load(flags, &variables(env), needs).map_err(|errors| {
+        let shown = errors.to_string();
         assert_eq!(
             shown.lines().count(),
-            faults.iter().count(),
+            errors.iter().count(),
             "one line each"
         );
         shown
@@ -85,6 +94,22 @@ fn load_as(
             .map(|line| line.replace(&path, "doorbell.toml"))
             .collect()
     })
+}
+
+/// Cases, one a line: what is given, an arrow, and what is expected.
+pub(super) fn rows(cases: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = cases.lines().map(str::trim);
+    let cases = lines.filter(|line| !line.is_empty());
+    cases.map(|line| line.split_once(" -> ").expect("an arrow"))
+}
+
+/// Flags by their names; other names are left out.
+fn flags(given: &[(&str, &str)]) -> Overrides {
+    Overrides::of(
+        given
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned())),
+    )
 }
 
 fn load(file: &str, env: &[(&str, &str)]) -> Result<Settings, Vec<String>> {

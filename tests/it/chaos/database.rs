@@ -9,7 +9,32 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where the servers are, without a proxy between.
+/// The outboxes of a run. Of the table `twins` two rows each share an id and lie in any partition;
+/// a trigger of `kept` keeps every fourth row for a while; rows of another table reference some of
+/// `cited`, until their writer deletes those.
+pub(crate) const OUTBOXES: [&str; 4] = ["outbox", TWINS, "kept", CITED];
+pub(crate) const TWINS: &str = "twins";
+pub(crate) const CITED: &str = "cited";
+
+/// What is made before the migration of each.
+pub(crate) const BEFORE_MIGRATION: &str = "CREATE SEQUENCE twin_ids; \
+     CREATE TABLE twins (id bigint NOT NULL, type text NOT NULL, payload text, \
+         created_at timestamptz NOT NULL DEFAULT clock_timestamp(), key text, topic text, headers jsonb, \
+         PRIMARY KEY (id, created_at)) PARTITION BY HASH (created_at); \
+     CREATE TABLE twins_1 PARTITION OF twins FOR VALUES WITH (MODULUS 2, REMAINDER 0); \
+     CREATE TABLE twins_2 PARTITION OF twins FOR VALUES WITH (MODULUS 2, REMAINDER 1)";
+
+/// What is made after it.
+pub(crate) const AFTER_MIGRATION: &str = "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
+         IF OLD.id % 4 = 0 AND clock_timestamp() < OLD.created_at + interval ''2 s'' THEN RETURN NULL; END IF; RETURN OLD; END'; \
+     CREATE TRIGGER keep BEFORE DELETE ON kept FOR EACH ROW EXECUTE FUNCTION keep(); \
+     CREATE TABLE citation (writer bigint NOT NULL, row bigint NOT NULL REFERENCES cited)";
+
+/// Counts the rows of all outboxes.
+pub(crate) const ROWS: &str = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM twins) \
+     + (SELECT count(*) FROM kept) + (SELECT count(*) FROM cited)";
+
+/// The addresses of the servers, without a proxy in between.
 #[derive(Clone)]
 pub(crate) struct Database {
     pub(crate) urls: Vec<String>,
@@ -23,7 +48,7 @@ pub(crate) fn runtime() -> Runtime {
 }
 
 impl Database {
-    /// A session with the server that takes writes, if one answers.
+    /// Opens a session with the server that takes writes, if one answers.
     pub(crate) async fn connect(&self, application: &str) -> Option<PgConnection> {
         for url in &self.urls {
             let options: PgConnectOptions = url.parse().expect("a database URL");
@@ -43,7 +68,7 @@ impl Database {
         None
     }
 
-    /// Asks in a session of its own; `None`: nobody answers.
+    /// Runs a query in a session of its own; `None` if no server answers.
     pub(crate) fn ask(&self, sql: &str) -> Option<Vec<PgRow>> {
         runtime().block_on(async {
             let mut session = self.connect("chaos").await?;
@@ -52,7 +77,7 @@ impl Database {
         })
     }
 
-    /// The one number that a query gives.
+    /// Returns the one number that a query gives.
     pub(crate) fn number(&self, sql: &str) -> Option<i64> {
         self.ask(sql)?.first()?.try_get(0).ok()
     }

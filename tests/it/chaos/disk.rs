@@ -1,4 +1,4 @@
-//! A small disk for a broker's log, which can be filled: a file system in memory, where this process may mount one.
+//! A small disk for a broker's log, which can be filled: a tmpfs, where this process may mount one.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,13 +9,14 @@ use crate::support::Instance;
 
 const SIZE: &str = "size=1g";
 
-/// Unmounted when dropped.
+/// Unmounted on drop.
 pub(crate) struct Disk {
     at: PathBuf,
 }
 
 impl Disk {
-    /// Puts a small disk under the log of one service of Kafka. `None`, and a word: this is not possible here.
+    /// Mounts a small disk under the log of one Kafka service. Prints the reason and returns `None`
+    /// where that is impossible.
     pub(crate) fn under(instance: &mut Instance, what: &str, variable: &str) -> Option<Self> {
         let at = PathBuf::from(instance.variable(variable));
         instance.kill(what);
@@ -47,7 +48,7 @@ impl Disk {
         let mut file = File::create(self.ballast()).expect("room for a name");
         let block = vec![1; 1 << 20];
         while file.write_all(&block).is_ok() {}
-        // The last bytes, too.
+        // Fills the last bytes, too.
         while file.write_all(&block[..1]).is_ok() {}
     }
 
@@ -63,6 +64,6 @@ impl Drop for Disk {
 }
 
 fn unmount(at: &Path) {
-    // Lazily: the broker may still run.
+    // A lazy unmount: the broker may still run.
     Command::new("umount").arg("-l").arg(at).output().ok();
 }

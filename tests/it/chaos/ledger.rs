@@ -1,12 +1,16 @@
-//! What became of each row: written by the writers, and marked by the consumer.
+//! The fate of each row: recorded by the writers, and marked by the consumer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Keys of one writer: each is written by one session at a time, so that its order is known.
-pub(crate) const KEYS: u32 = 5;
+/// The keys of one writer. One session at a time writes each key, and always to the same outbox,
+/// so that its order is known.
+pub(crate) const KEYS: usize = 5;
+/// The outbox of each key. `database` says what is odd about some.
+const OUTBOX_OF_KEY: [usize; KEYS] = [0, 1, 2, 3, 0];
 
-/// A row, as its payload says it: `writer key number`. Numbers of a writer, and so those of a key, ascend.
+/// A row, as its payload names it: `writer key number`. The numbers of a writer ascend, and so do
+/// those of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Name {
     pub(crate) writer: usize,
@@ -15,7 +19,12 @@ pub(crate) struct Name {
 
 impl Name {
     pub(crate) fn key(self) -> String {
-        format!("{}.{}", self.writer, self.number as u32 % KEYS)
+        format!("{}.{}", self.writer, self.number % KEYS)
+    }
+
+    /// Returns the place of its table among all outboxes.
+    pub(crate) fn outbox(self) -> usize {
+        OUTBOX_OF_KEY[self.number % KEYS]
     }
 
     pub(crate) fn text(self) -> String {
@@ -33,9 +42,9 @@ impl Name {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Its transaction is open, or the insert has not been answered.
+    /// The transaction is open, or the insert has not been answered.
     Open,
-    /// The server has said so.
+    /// The server confirmed the commit.
     Committed(Instant),
     RolledBack,
     /// The connection broke between COMMIT and its answer.
@@ -44,10 +53,10 @@ pub(crate) enum Fate {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
-    /// 0 as long as the server has not said it.
+    /// 0 until the server confirms it.
     pub(crate) id: i64,
     pub(crate) fate: Fate,
-    /// When the consumer had it first.
+    /// The first arrival at the consumer.
     pub(crate) arrived: Option<Instant>,
 }
 
@@ -73,7 +82,7 @@ impl Ledger {
         self.writers.len()
     }
 
-    /// A row to be inserted.
+    /// Registers a row that is about to be inserted.
     pub(crate) fn open(&self, writer: usize) -> Name {
         let mut rows = self.rows(writer);
         rows.push(Row {
@@ -99,7 +108,8 @@ impl Ledger {
         }
     }
 
-    /// Marks a row that came; when it had come before, if it is a double. `Err`: no writer knows it.
+    /// Marks a row as arrived. Returns the time of its first arrival if this one is a duplicate,
+    /// and `Err` if no writer wrote it.
     pub(crate) fn arrive(&self, name: Name, at: Instant) -> Result<Option<Instant>, Name> {
         if name.writer >= self.writers() {
             return Err(name);
@@ -115,14 +125,15 @@ impl Ledger {
         }
     }
 
-    /// How many rows each writer has begun: a point in time.
+    /// Returns how many rows each writer has begun, as a mark in time.
     pub(crate) fn mark(&self) -> Vec<usize> {
         (0..self.writers())
             .map(|writer| self.rows(writer).len())
             .collect()
     }
 
-    /// How many committed rows before the mark have not arrived. `from`: all before it have; it is moved on.
+    /// Counts the committed rows before the mark that have not arrived. All rows before `from` have
+    /// arrived; it is advanced.
     pub(crate) fn missing(&self, from: &mut [usize], mark: &[usize]) -> usize {
         let mut missing = 0;
         for (writer, (from, until)) in from.iter_mut().zip(mark).enumerate() {
@@ -142,7 +153,7 @@ impl Ledger {
         missing
     }
 
-    /// How many rows arrived that were begun after the mark.
+    /// Counts the arrived rows that were begun after the mark.
     pub(crate) fn arrived_since(&self, mark: &[usize]) -> usize {
         let here = |(writer, from): (usize, &usize)| {
             let rows = self.rows(writer);

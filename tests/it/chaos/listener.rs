@@ -1,4 +1,5 @@
-//! The consumer of the run: when each record came, and which of them are doubles or out of order.
+//! The consumer of the run: when each record arrived, and which records are duplicates or out of
+//! order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +12,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::database::{OUTBOXES, TWINS};
 use super::ledger::{Ledger, Name};
 use super::plan::Delivery;
 
-/// A record of a row that had come before.
+/// An offset of each partition, by the topic and its number.
+type Offsets = BTreeMap<(String, i32), i64>;
+
+/// A record of a row that had already arrived.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Double {
+pub(crate) struct Duplicate {
     pub(crate) name: Name,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
@@ -24,38 +29,39 @@ pub(crate) struct Double {
     pub(crate) at: Instant,
 }
 
-/// All that was seen besides first arrivals.
+/// Everything seen besides first arrivals.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Seen {
     pub(crate) records: usize,
-    pub(crate) doubles: Vec<Double>,
-    /// First arrivals behind a later row of their key.
+    pub(crate) duplicates: Vec<Duplicate>,
+    /// First arrivals after a later row of their key.
     pub(crate) disorder: Vec<(Name, Name)>,
-    /// No writer wrote it.
+    /// Records that no writer wrote.
     pub(crate) strangers: Vec<String>,
-    /// A consumer that read nothing for long was let go, and another went on at the same place.
+    /// How often a consumer that read nothing for a long time was replaced by one that continues at
+    /// its position.
     pub(crate) renewed: usize,
-    /// The last thing a consumer complained of.
+    /// The last error of a consumer.
     pub(crate) complaint: String,
     /// The last offset of each partition.
-    pub(crate) offsets: BTreeMap<i32, i64>,
+    pub(crate) offsets: Offsets,
 }
 
-/// Longer than a broker that was killed is away. Who reads with another consumer meets what is wrong with the topic again, and what
-/// was wrong with the consumer no more.
+/// Longer than a killed broker stays unreachable. A problem of the topic shows again with the next
+/// consumer; a problem of the consumer does not.
 const DEAF: Duration = Duration::from_secs(45);
 
 /// What is read, and how.
 struct Source {
     brokers: String,
-    topic: String,
+    topics: Vec<String>,
     partitions: i32,
     isolation: &'static str,
 }
 
 impl Source {
     /// Reads after these offsets.
-    fn consumer(&self, offsets: &BTreeMap<i32, i64>) -> BaseConsumer {
+    fn consumer(&self, offsets: &Offsets) -> BaseConsumer {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("group.id", "doorbell-chaos")
@@ -68,11 +74,13 @@ impl Source {
             .create()
             .expect("a consumer");
         let mut list = TopicPartitionList::new();
-        for partition in 0..self.partitions {
-            let last = offsets.get(&partition);
-            let next = last.map_or(Offset::Beginning, |last| Offset::Offset(last + 1));
-            list.add_partition_offset(&self.topic, partition, next)
-                .expect("an offset");
+        for topic in &self.topics {
+            for partition in 0..self.partitions {
+                let last = offsets.get(&(topic.clone(), partition));
+                let next = last.map_or(Offset::Beginning, |last| Offset::Offset(last + 1));
+                list.add_partition_offset(topic, partition, next)
+                    .expect("an offset");
+            }
         }
         consumer.assign(&list).expect("an assignment");
         consumer
@@ -86,10 +94,10 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Reads the topic from its beginning.
+    /// Reads the topics from their beginning.
     pub(crate) fn start(
         brokers: &str,
-        topic: &str,
+        topics: Vec<String>,
         partitions: i32,
         delivery: Delivery,
         ledger: Arc<Ledger>,
@@ -100,7 +108,7 @@ impl Listener {
         };
         let source = Source {
             brokers: brokers.to_owned(),
-            topic: topic.to_owned(),
+            topics,
             partitions,
             isolation,
         };
@@ -119,7 +127,7 @@ impl Listener {
         seen.clone()
     }
 
-    /// Where it is, for whoever has to find out what hangs.
+    /// Describes the positions of the consumer, to find out what hangs.
     pub(crate) fn words(&self) -> String {
         let seen = self.seen();
         format!(
@@ -151,7 +159,7 @@ fn listen(source: &Source, ledger: &Ledger, stop: &AtomicBool, seen: &Mutex<Seen
         }
         let message = match consumer.poll(Duration::from_millis(50)) {
             Some(Ok(message)) => message,
-            // A broker that is away is an error that passes.
+            // An unreachable broker is an error that passes.
             Some(Err(error)) => {
                 seen().complaint = error.to_string();
                 continue;
@@ -161,9 +169,10 @@ fn listen(source: &Source, ledger: &Ledger, stop: &AtomicBool, seen: &Mutex<Seen
         let at = Instant::now();
         heard = at;
         let (partition, offset) = (message.partition(), message.offset());
-        // A consumer that lost its place and reads again sees no double.
+        // A consumer that loses its position and rereads does not count duplicates.
         let mut seen = seen();
-        let last = seen.offsets.entry(partition).or_insert(-1);
+        let place = (message.topic().to_owned(), partition);
+        let last = seen.offsets.entry(place).or_insert(-1);
         if offset <= *last {
             continue;
         }
@@ -177,7 +186,7 @@ fn listen(source: &Source, ledger: &Ledger, stop: &AtomicBool, seen: &Mutex<Seen
         };
         match ledger.arrive(name, at) {
             Err(name) => seen.strangers.push(name.text()),
-            Ok(Some(first)) => seen.doubles.push(Double {
+            Ok(Some(first)) => seen.duplicates.push(Duplicate {
                 name,
                 partition,
                 offset,
@@ -185,6 +194,8 @@ fn listen(source: &Source, ledger: &Ledger, stop: &AtomicBool, seen: &Mutex<Seen
                 at,
             }),
             Ok(None) => match highest.get(&name.key()) {
+                // A row that commits after another with its id is found below the cursor.
+                _ if OUTBOXES[name.outbox()] == TWINS => {}
                 Some(before) if before.number > name.number => seen.disorder.push((name, *before)),
                 _ => {
                     highest.insert(name.key(), name);

@@ -15,10 +15,10 @@ pub(crate) struct Plan {
     /// Choose faults and rows by this number, which repeats a run [default: another one each time]
     #[arg(long)]
     seed: Option<u64>,
-    /// So many faults
+    /// Number of faults
     #[arg(long, default_value_t = 12)]
     pub(crate) faults: usize,
-    /// End after so many minutes, whatever is left of the faults
+    /// End after so many minutes, even if faults are left
     #[arg(long)]
     pub(crate) minutes: Option<u64>,
     /// How the relays deliver
@@ -39,7 +39,8 @@ pub(crate) struct Plan {
     /// Write the report there, as text and as JSON
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Keep all that the report was made of there: each fault, each double, ids, the word of `doorbell verify`, logs of the relays
+    /// Keep there all that the report was made of: each fault, each duplicate, ids, the output of
+    /// `doorbell verify`, logs of the relays
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
 }
@@ -61,11 +62,13 @@ pub(crate) enum Nodes {
     Three,
 }
 
-/// Of the short run among all tests: whoever changes something else meets the faults that others met.
+/// The seed of the short run among all tests is fixed, so that a change meets the same faults as
+/// the one before it.
 const USUAL_SEED: u64 = 5;
 
 impl Plan {
-    /// What the test asks for, changed by what the variable says. Its `--help` and its mistakes end the process.
+    /// Combines the test's defaults with the flags of the variable. `--help` and wrong flags end
+    /// the process.
     pub(crate) fn of(flags: &[&str]) -> Self {
         let said = std::env::var(VARIABLE).unwrap_or_default();
         let words = said.split_whitespace();
@@ -85,12 +88,12 @@ impl Plan {
         self.seed.unwrap_or_default()
     }
 
-    /// How a report of it is called.
+    /// Returns the name of its report.
     pub(crate) fn name(&self) -> String {
         format!("{}-{}", word(&self.delivery), word(&self.nodes))
     }
 
-    /// The flags that repeat it.
+    /// Returns the flags that repeat the run.
     pub(crate) fn flags(&self) -> String {
         let only = self.only.iter().map(|kind| format!(" --only {kind}"));
         format!(
@@ -106,7 +109,7 @@ impl Plan {
     }
 }
 
-/// As the flag's value is written.
+/// Returns the name as written on the command line.
 pub(crate) fn word(value: &impl ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())

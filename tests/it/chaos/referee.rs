@@ -1,9 +1,10 @@
-//! The run's own judgement, beside the word of `doorbell verify`.
+//! The run's own verdict, next to that of `doorbell verify`.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::database::{OUTBOXES, ROWS, TWINS};
 use super::ledger::{Fate, Ledger, Name, Row};
 use super::listener::Seen;
 use super::plan::Delivery;
@@ -11,21 +12,22 @@ use super::schedule::Kind;
 use super::stage::Stage;
 use crate::support::{LEFT, eventually, processes_of};
 
-/// A consumer may hear of a double a while after everything else has arrived: it may be slow, and a relay that was frozen repeats what it had.
+/// A duplicate may arrive a while after everything else: the consumer may be slow, and a relay that
+/// was frozen resends what it had in flight.
 const BESIDE: Duration = Duration::from_secs(5);
 
-/// A fault that happened.
+/// A fault that took place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Happened {
     pub(crate) kind: Kind,
     pub(crate) begun: Instant,
     pub(crate) ended: Instant,
-    /// All that was committed until its end has arrived.
+    /// When everything committed before its end had arrived.
     pub(crate) recovered: Instant,
 }
 
 impl Happened {
-    /// How far a moment is from the time between begin and end.
+    /// Returns the distance of a moment from the time between begin and end.
     fn distance(&self, at: Instant) -> Duration {
         let after = at.saturating_duration_since(self.ended);
         after.max(self.begun.saturating_duration_since(at))
@@ -36,24 +38,24 @@ impl Happened {
     }
 }
 
-/// What the rows say.
+/// The figures about rows.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) committed: usize,
     pub(crate) unknown: usize,
-    /// Of unknown outcome, and they came.
+    /// Rows of unknown outcome that arrived.
     pub(crate) unknown_arrived: usize,
     pub(crate) rolled_back: usize,
     pub(crate) lost: Vec<String>,
-    /// Rolled back, and they came.
+    /// Rows that were rolled back and arrived.
     pub(crate) leaked: Vec<String>,
-    /// Ids of what was committed.
-    pub(crate) ids: Vec<i64>,
-    /// From commit to arrival, with the fault that it overlaps longest.
+    /// Ids of committed rows, by outbox.
+    pub(crate) ids: [Vec<i64>; OUTBOXES.len()],
+    /// Time from commit to arrival, with the fault that it overlaps longest.
     pub(crate) stalls: Vec<(Duration, Option<usize>, String)>,
 }
 
-/// Rows that waited shorter than this did not stall.
+/// A row that waited for less than this did not stall.
 const STALL: Duration = Duration::from_millis(100);
 
 pub(crate) fn rows(ledger: &Ledger, faults: &[Happened]) -> Rows {
@@ -71,7 +73,7 @@ impl Rows {
         match (row.fate, row.arrived) {
             (Fate::Committed(at), arrived) => {
                 self.committed += 1;
-                self.ids.push(row.id);
+                self.ids[name.outbox()].push(row.id);
                 match arrived {
                     None => self.lost.push(name.text()),
                     Some(arrived) => self.stalled(name, at, arrived, faults),
@@ -107,58 +109,59 @@ impl Rows {
     }
 }
 
-/// What the doubles say: of each, the fault that it is nearest to.
+/// The figures about duplicates: each belongs to the nearest fault.
 #[derive(Debug, Default)]
-pub(crate) struct Doubles {
+pub(crate) struct Duplicates {
     pub(crate) nearest: Vec<usize>,
-    /// No fault was near.
+    /// Duplicates without a fault nearby.
     pub(crate) stray: Vec<String>,
     /// The greatest distance in time from a fault.
     pub(crate) farthest: Duration,
 }
 
-pub(crate) fn doubles(seen: &Seen, faults: &[Happened]) -> Doubles {
-    let mut found = Doubles::default();
-    for double in &seen.doubles {
+pub(crate) fn duplicates(seen: &Seen, faults: &[Happened]) -> Duplicates {
+    let mut found = Duplicates::default();
+    for duplicate in &seen.duplicates {
         let nearest = faults
             .iter()
             .enumerate()
-            .filter(|(_, fault)| fault.is_beside(double.at))
-            .min_by_key(|(_, fault)| fault.distance(double.at));
+            .filter(|(_, fault)| fault.is_beside(duplicate.at))
+            .min_by_key(|(_, fault)| fault.distance(duplicate.at));
         match nearest {
             Some((index, fault)) => {
                 found.nearest.push(index);
-                found.farthest = found.farthest.max(fault.distance(double.at));
+                found.farthest = found.farthest.max(fault.distance(duplicate.at));
             }
             None => found.stray.push(format!(
                 "{} at {}/{}, {:?} after the first",
-                double.name.text(),
-                double.partition,
-                double.offset,
-                double.at - double.first
+                duplicate.name.text(),
+                duplicate.partition,
+                duplicate.offset,
+                duplicate.at - duplicate.first
             )),
         }
     }
     found
 }
 
-/// What `doorbell verify` says of ids that were committed.
-pub(crate) fn verify(stage: &Stage, ids: &[i64]) -> Value {
+/// Runs `doorbell verify` for one outbox with the ids that were committed.
+pub(crate) fn verify(stage: &Stage, outbox: usize, ids: &[i64]) -> Value {
+    let table = OUTBOXES[outbox];
     let file = tempfile::NamedTempFile::new().expect("a file");
     let lines: Vec<String> = ids.iter().map(i64::to_string).collect();
     std::fs::write(file.path(), lines.join("\n")).expect("a file of ids");
     if let Some(folder) = &stage.plan.keep {
-        std::fs::copy(file.path(), folder.join("ids")).expect("the folder to keep things in");
+        std::fs::copy(file.path(), folder.join(format!("ids-{table}")))
+            .expect("the folder to keep things in");
     }
     let list = file.path().to_str().expect("a path");
+    let topic = stage.topic(table);
     let mut flags = vec![
-        "verify",
-        "--json",
-        "--topic",
-        &stage.world.topic,
-        "--ids",
-        list,
+        "verify", "--json", "--table", table, "--topic", &topic, "--ids", list,
     ];
+    if table == TWINS {
+        flags.push("--allow-late");
+    }
     flags.push(match stage.plan.delivery {
         Delivery::AtLeastOnce => "--allow-doubles",
         Delivery::ExactlyOnce => "--committed",
@@ -166,15 +169,16 @@ pub(crate) fn verify(stage: &Stage, ids: &[i64]) -> Value {
     let output = stage.world.doorbell(&flags);
     let said = String::from_utf8_lossy(&output.stdout);
     if let Some(folder) = &stage.plan.keep {
-        std::fs::write(folder.join("verify.json"), said.as_ref()).expect("the folder");
+        std::fs::write(folder.join(format!("verify-{table}.json")), said.as_ref())
+            .expect("the folder");
     }
     serde_json::from_str(&said)
         .unwrap_or_else(|_| panic!("verify: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// What a run may not leave behind, besides what no world may.
+/// What a run may not leave behind, in addition to what no world may.
 const LEFT_OF_A_RUN: [(&str, &str); 3] = [
-    ("row in the outbox", "SELECT count(*) FROM outbox"),
+    ("row in an outbox", ROWS),
     ("dead letter", "SELECT count(*) FROM doorbell.dead"),
     (
         "replication slot",
@@ -182,10 +186,10 @@ const LEFT_OF_A_RUN: [(&str, &str); 3] = [
     ),
 ];
 
-/// Fails if anything is left: in the server, which nobody else uses, or a process.
+/// Fails if anything is left: in the server, which only this run uses, or as a process.
 pub(crate) fn nothing_left(stage: &Stage) {
     for (what, sql) in LEFT_OF_A_RUN.into_iter().chain(LEFT) {
-        // A session ends a moment after its client.
+        // A session ends shortly after its client.
         eventually(&format!("no {what} is left"), || {
             (stage.database.number(sql)? == 0).then_some(())
         });

@@ -1,4 +1,4 @@
-//! What a run says of itself, as text and as JSON.
+//! The report of a run, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::listener::Seen;
 use super::plan::Plan;
-use super::referee::{Doubles, Happened, Rows};
+use super::referee::{Duplicates, Happened, Rows};
 use super::schedule::Kind;
 
 #[derive(Debug, Serialize)]
@@ -25,27 +25,28 @@ pub(crate) struct Report {
     unknown_arrived: usize,
     rolled_back: usize,
     records: usize,
-    doubles: usize,
-    doubles_beside_no_fault: usize,
-    farthest_double: Millis,
+    duplicates: usize,
+    duplicates_beside_no_fault: usize,
+    farthest_duplicate: Millis,
     out_of_order: usize,
     lost: usize,
     leaked: usize,
-    /// The run's own consumer read nothing for long, and another one went on in its place.
+    /// How often the run's own consumer read nothing for a long time and was replaced.
     consumers_renewed: usize,
     longest_stall: Option<Stall>,
-    verify: Value,
+    /// By outbox.
+    verify: BTreeMap<&'static str, Value>,
 }
 
-/// Faults of one kind.
+/// The faults of one kind.
 #[derive(Debug, Default, Serialize)]
 struct Of {
     faults: usize,
-    doubles: usize,
-    /// From their end until all that had been committed by then arrived.
+    duplicates: usize,
+    /// From the end of each until everything committed by then had arrived.
     recovery_median: Millis,
     recovery_longest: Millis,
-    /// Of a row that waited during them.
+    /// Of the rows that waited during them.
     longest_stall: Millis,
 }
 
@@ -70,8 +71,8 @@ impl Report {
         plan: &Plan,
         begun: Instant,
         faults: &[Happened],
-        (rows, seen, doubles): (&Rows, &Seen, &Doubles),
-        verify: Value,
+        (rows, seen, duplicates): (&Rows, &Seen, &Duplicates),
+        verify: BTreeMap<&'static str, Value>,
     ) -> Self {
         let longest = rows.stalls.iter().max();
         Self {
@@ -79,15 +80,15 @@ impl Report {
             plan: plan.clone(),
             seconds: begun.elapsed().as_secs(),
             faults: faults.len(),
-            kinds: kinds(faults, rows, doubles),
+            kinds: kinds(faults, rows, duplicates),
             committed: rows.committed,
             unknown: rows.unknown,
             unknown_arrived: rows.unknown_arrived,
             rolled_back: rows.rolled_back,
             records: seen.records,
-            doubles: seen.doubles.len(),
-            doubles_beside_no_fault: doubles.stray.len(),
-            farthest_double: doubles.farthest.into(),
+            duplicates: seen.duplicates.len(),
+            duplicates_beside_no_fault: duplicates.stray.len(),
+            farthest_duplicate: duplicates.farthest.into(),
             out_of_order: seen.disorder.len(),
             lost: rows.lost.len(),
             leaked: rows.leaked.len() + seen.strangers.len(),
@@ -121,10 +122,10 @@ impl Report {
         line("rolled back and arrived", &self.leaked);
         line("out of order", &self.out_of_order);
         line(
-            "doubles",
+            "duplicates",
             &format!(
                 "{}, {} beside no fault; the farthest {} ms from its fault's end",
-                self.doubles, self.doubles_beside_no_fault, self.farthest_double.0
+                self.duplicates, self.duplicates_beside_no_fault, self.farthest_duplicate.0
             ),
         );
         line("consumers renewed", &self.consumers_renewed);
@@ -135,13 +136,13 @@ impl Report {
             line("longest stall", &format!("{} ms, {fault}", stall.millis.0));
         }
         line("doorbell verify", &self.verdict());
-        text.push_str("\n| fault | times | doubles | recovery, median ms | longest ms | longest stall of a row ms |\n|---|---|---|---|---|---|\n");
+        text.push_str("\n| fault | times | duplicates | recovery, median ms | longest ms | longest stall of a row ms |\n|---|---|---|---|---|---|\n");
         for (kind, of) in &self.kinds {
             writeln!(
                 text,
                 "| {kind} | {} | {} | {} | {} | {} |",
                 of.faults,
-                of.doubles,
+                of.duplicates,
                 of.recovery_median.0,
                 of.recovery_longest.0,
                 of.longest_stall.0
@@ -158,14 +159,14 @@ impl Report {
     }
 
     pub(crate) fn verdict(&self) -> &'static str {
-        match self.verify["ok"].as_bool() {
-            Some(true) => "ok",
-            _ => "NOT OK",
+        match self.verify.values().all(|of| of["ok"] == true) {
+            true => "ok",
+            false => "NOT OK",
         }
     }
 }
 
-fn kinds(faults: &[Happened], rows: &Rows, doubles: &Doubles) -> BTreeMap<Kind, Of> {
+fn kinds(faults: &[Happened], rows: &Rows, duplicates: &Duplicates) -> BTreeMap<Kind, Of> {
     let mut kinds: BTreeMap<Kind, Of> = BTreeMap::new();
     let mut recoveries: BTreeMap<Kind, Vec<Duration>> = BTreeMap::new();
     for fault in faults {
@@ -173,8 +174,8 @@ fn kinds(faults: &[Happened], rows: &Rows, doubles: &Doubles) -> BTreeMap<Kind, 
         let took = fault.recovered.saturating_duration_since(fault.ended);
         recoveries.entry(fault.kind).or_default().push(took);
     }
-    for index in &doubles.nearest {
-        kinds.entry(faults[*index].kind).or_default().doubles += 1;
+    for index in &duplicates.nearest {
+        kinds.entry(faults[*index].kind).or_default().duplicates += 1;
     }
     for (wait, fault, _) in &rows.stalls {
         if let Some(index) = fault {

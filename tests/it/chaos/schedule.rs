@@ -1,4 +1,5 @@
-//! Which faults come, in which order, how long each lasts: all of it chosen by the seed before the first.
+//! The schedule of faults: which, in which order, and how long each lasts. The seed decides all of
+//! it before the first fault.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,11 +9,11 @@ use serde::Serialize;
 
 use super::plan::{Plan, word};
 
-/// A fault has a begin and an end; what lies between is said here.
+/// The kinds of faults. Each has a begin and an end; its text says what lies between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
-    /// kill -9 of the relay that leads; a new one comes
+    /// kill -9 of the relay that leads; a new one starts
     KillLeader,
     /// kill -9 of any relay
     KillRelay,
@@ -22,11 +23,12 @@ pub(crate) enum Kind {
     StopLeader,
     /// SIGSTOP and SIGCONT of the relay that leads
     FreezeLeader,
-    /// SIGSTOP of the relay that leads, its sessions ended so that another takes over, and SIGCONT
+    /// SIGSTOP of the relay that leads, its sessions terminated so that another takes over, and
+    /// SIGCONT
     DeposeFrozenLeader,
-    /// One of the leading relay's sessions is ended, or each of all relays
+    /// One of the leading relay's sessions is terminated, or every session of all relays
     EndRelaySessions,
-    /// Sessions of the writers are ended, most of them in a transaction
+    /// Sessions of the writers are terminated, most of them in a transaction
     EndWriterSessions,
     /// The connections between the relays and PostgreSQL are cut
     CutPostgres,
@@ -38,7 +40,8 @@ pub(crate) enum Kind {
     RestartPostgresImmediate,
     /// kill -9 of all of PostgreSQL, and its restart
     KillPostgres,
-    /// PostgreSQL is killed and its standby promoted, which had all that was committed; the former primary becomes the standby
+    /// PostgreSQL is killed and its standby promoted, which had all that was committed; the former
+    /// primary becomes the standby
     FailOver,
     /// The connections between the relays and Kafka are cut
     CutKafka,
@@ -46,7 +49,7 @@ pub(crate) enum Kind {
     StallKafka,
     /// kill -9 of a broker, and its restart
     KillBroker,
-    /// A broker restarts in order
+    /// An orderly restart of a broker
     RestartBroker,
     /// SIGSTOP and SIGCONT of a broker
     FreezeBroker,
@@ -54,11 +57,12 @@ pub(crate) enum Kind {
     FillBrokerDisk,
 }
 
-/// What a fault needs besides its own time, in milliseconds, and how often it comes among a thousand.
+/// The time that a fault needs in addition to its own, in milliseconds, and its frequency in a
+/// thousand.
 struct Nature {
     often: u32,
     lasts: std::ops::Range<u64>,
-    /// Faults of a room do not overlap.
+    /// Faults of the same system do not overlap.
     room: Room,
 }
 
@@ -114,13 +118,13 @@ pub(crate) struct Fault {
     pub(crate) lasts: Duration,
 }
 
-/// A fault, perhaps another one while it lasts, and the calm after it.
+/// A fault, possibly a second one while it lasts, and the calm after it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Wave {
     pub(crate) first: Fault,
-    /// Begins and ends within the first one.
+    /// Begins and ends within the first fault.
     pub(crate) second: Option<Fault>,
-    /// After everything has arrived.
+    /// The pause after everything has arrived.
     pub(crate) calm: Duration,
 }
 
@@ -134,10 +138,10 @@ impl fmt::Display for Wave {
     }
 }
 
-/// One wave in so many has two faults at once.
+/// One in so many waves has two faults at once.
 const DOUBLE: u32 = 5;
 
-/// All waves of a plan. `has_disk`: a small disk for a broker could be made.
+/// Returns all waves of a plan. `has_disk`: a small disk for a broker could be mounted.
 pub(crate) fn waves(plan: &Plan, has_disk: bool) -> Vec<Wave> {
     let mut random = fastrand::Rng::with_seed(plan.seed());
     let kinds: Vec<Kind> = Kind::value_variants()
@@ -150,7 +154,7 @@ pub(crate) fn waves(plan: &Plan, has_disk: bool) -> Vec<Wave> {
     let mut waves = Vec::new();
     let mut faults = 0;
     while faults < plan.faults {
-        // Each kind once at first, so that also a short run has most of them.
+        // Each kind once at first, so that a short run also has most of them.
         let first = match kinds.get(waves.len()) {
             Some(_) if plan.faults >= kinds.len() * 2 => kinds[waves.len()],
             _ => choose(&mut random, &kinds),

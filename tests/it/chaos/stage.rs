@@ -1,23 +1,24 @@
-//! Servers, relays and the network between them, and what each fault does to them.
+//! Servers, relays and the network between them, and how each fault is caused.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
-use super::database::Database;
+use super::database::{AFTER_MIGRATION, BEFORE_MIGRATION, Database, OUTBOXES, ROWS};
 use super::disk::Disk;
-use super::plan::{Delivery, Nodes, Plan};
+use super::plan::{Nodes, Plan, word};
 use super::schedule::{Fault, Kind};
 use super::writers;
-use crate::support::{Instance, Proxy, Relay, World, create_topic, eventually};
+use crate::support::{Instance, Proxy, Relay, World, create_topic, eventually, within};
 
 pub(crate) const PARTITIONS: i32 = 3;
-/// How long a frozen leader may lead on although its sessions were ended.
+/// How long a frozen leader may continue after its sessions were terminated.
 const DEPOSED: Duration = Duration::from_secs(5);
 const PAIR: [&str; 2] = ["postgres", "standby"];
-/// How long a broker may live on a full disk.
+/// How long a broker may survive on a full disk.
 const FULL: Duration = Duration::from_secs(10);
 
 pub(crate) struct Stage {
@@ -26,6 +27,8 @@ pub(crate) struct Stage {
     pub(crate) database: Database,
     relays: Vec<Option<Relay>>,
     flags: Vec<String>,
+    /// Of the relays; removed on drop.
+    _config: tempfile::NamedTempFile,
     to_postgres: Vec<Proxy>,
     to_kafka: Vec<Proxy>,
     disk: Option<Disk>,
@@ -34,15 +37,15 @@ pub(crate) struct Stage {
     instance: Instance,
 }
 
-/// What has to be done at a fault's end.
+/// What has to be done at the end of a fault.
 pub(crate) enum Open {
     Nothing,
-    /// These relays are gone.
+    /// These relays have ended.
     Killed(Vec<usize>),
     Stopping(usize),
     Frozen(usize),
     Gone(String),
-    /// A primary that is none any more.
+    /// A former primary.
     Deposed(&'static str),
     FrozenBroker(Pid),
     FullDisk(String),
@@ -62,8 +65,13 @@ impl Stage {
             Nodes::One => Disk::under(&mut instance, "kafka", "KAFKA_DATA"),
             Nodes::Three => Disk::under(&mut instance, "kafka3-3", "KAFKA_DATA_3_3"),
         };
-        let mut world = World::on("chaos", instance.services());
-        create_topic(&world, &world.topic, PARTITIONS, &[]);
+        let mut world = World::empty("chaos", instance.services());
+        world.sql(BEFORE_MIGRATION);
+        for table in OUTBOXES {
+            world.migrate(&["--table", table]);
+            create_topic(&world, &topic(&world, table), PARTITIONS, &[]);
+        }
+        world.sql(AFTER_MIGRATION);
         let standby = world.database_at(instance.variable("DATABASE_URL_STANDBY"));
         let database = Database {
             urls: vec![world.database_url.clone(), standby],
@@ -76,21 +84,34 @@ impl Stage {
         let hosts = database.urls.iter().map(|url| server(url).to_owned());
         world.database_url = world.database_at(&url_of(hosts));
         let (to_kafka, brokers) = before_kafka(&instance, plan.nodes);
-        let mut flags = vec![
-            "--database-url".to_owned(),
-            url,
-            "--kafka-brokers".to_owned(),
-            brokers,
+        let config = tempfile::NamedTempFile::new().expect("a file");
+        let text: Vec<String> = OUTBOXES
+            .iter()
+            .map(|table| {
+                format!(
+                    "[[outbox]]\ntable = '{table}'\ntopic = '{}'\nsweep = '1h'\ndelivery = '{}'\n",
+                    topic(&world, table),
+                    word(&plan.delivery)
+                )
+            })
+            .collect();
+        std::fs::write(config.path(), text.concat()).expect("room");
+        let config_path = config.path().to_str().expect("a path").to_owned();
+        let flags = [
+            ("--config", config_path),
+            ("--database-url", url),
+            ("--kafka-brokers", brokers),
         ];
-        if plan.delivery == Delivery::ExactlyOnce {
-            flags.extend(["--delivery".to_owned(), "exactly-once".to_owned()]);
-        }
+        let flags = flags
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value]);
         let mut stage = Self {
             relays: (0..plan.relays).map(|_| None).collect(),
             plan,
             world,
             database,
-            flags,
+            flags: flags.collect(),
+            _config: config,
             to_postgres,
             to_kafka,
             disk,
@@ -112,7 +133,7 @@ impl Stage {
         self.relays[slot] = Some(Relay::spawn(&self.world, &flags));
     }
 
-    /// Keeps a relay's log before it is forgotten.
+    /// Keeps the log of a relay before the relay is dropped.
     fn note(&self, relay: &Relay) {
         assert_eq!(relay.count_log("Kafka cannot take this row"), 0);
         if let Some(folder) = &self.plan.keep {
@@ -127,20 +148,33 @@ impl Stage {
         }
     }
 
-    /// The relay that holds the leader's lock; any, where the database cannot be asked.
-    fn leader(&self, pick: u32) -> usize {
-        self.led_by().unwrap_or(pick as usize % self.relays.len())
+    pub(crate) fn topic(&self, table: &str) -> String {
+        topic(&self.world, table)
     }
 
-    fn led_by(&self) -> Option<usize> {
+    /// Returns a relay that leads an outbox, or any relay where the database is unreachable.
+    fn leader(&self, pick: u32) -> usize {
+        let (pick, leaders) = (pick as usize, self.leaders().unwrap_or_default());
+        match leaders.len() {
+            0 => pick % self.relays.len(),
+            many => leaders[pick % many],
+        }
+    }
+
+    /// Returns the relays that lead, one for each outbox.
+    fn leaders(&self) -> Option<Vec<usize>> {
         let rows = self.database.ask(
             "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) \
              WHERE locktype = 'advisory' AND classid = 1685024626 AND granted AND datname = current_database()",
         )?;
-        let application: String = rows.first()?.try_get(0).ok()?;
-        let pid: u32 = application.rsplit(' ').next()?.parse().ok()?;
-        let is_it = |relay: &Option<Relay>| relay.as_ref().is_some_and(|relay| relay.pid() == pid);
-        self.relays.iter().position(is_it)
+        let leader = |row: &PgRow| {
+            let application: String = row.try_get(0).ok()?;
+            let pid: u32 = application.rsplit(' ').next()?.parse().ok()?;
+            let is_it =
+                |relay: &Option<Relay>| relay.as_ref().is_some_and(|relay| relay.pid() == pid);
+            self.relays.iter().position(is_it)
+        };
+        Some(rows.iter().filter_map(leader).collect())
     }
 
     fn signal(&self, slot: usize, signal: Signal) {
@@ -149,14 +183,14 @@ impl Stage {
         }
     }
 
-    /// Ends sessions; nobody may answer.
+    /// Terminates sessions; the server may not answer.
     fn end_sessions(&self, whose: &str) {
         self.database.ask(&format!(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name {whose}"
         ));
     }
 
-    /// The service of one broker, and the variable with its process.
+    /// Returns the service of one broker, and the variable that holds its process id.
     fn broker(&self, pick: u32) -> (String, String) {
         match self.plan.nodes {
             Nodes::One => ("kafka".into(), "KAFKA_PID".into()),
@@ -257,9 +291,15 @@ impl Stage {
         let mut relay = self.relays[slot].take().expect("it was told to stop");
         let status = relay.wait();
         self.note(&relay);
-        // Where Kafka or PostgreSQL was away meanwhile, it may not have come to an orderly end.
+        // If Kafka or PostgreSQL was unreachable meanwhile, the relay may not have ended in order;
+        // nor does it beside rows that the table keeps.
         let log = || relay.log().join("\n");
-        assert!(status.success() || !is_alone, "{status}:\n{}", log());
+        let is_kept = relay.count_log("the table keeps acknowledged rows") > 0;
+        assert!(
+            status.success() || is_kept || !is_alone,
+            "{status}:\n{}",
+            log()
+        );
     }
 
     fn begin_kill(&mut self, slots: Vec<usize>) -> Open {
@@ -272,21 +312,22 @@ impl Stage {
         Open::Gone(what.to_owned())
     }
 
-    /// A leader that does not know that it is none any more.
+    /// A former leader that does not know it yet.
     fn depose(&mut self, pick: u32) -> Open {
         let slot = self.leader(pick);
         self.signal(slot, Signal::STOP);
         if let Some(relay) = &self.relays[slot] {
             self.end_sessions(&format!("LIKE 'doorbell % {}'", relay.pid()));
         }
-        let until = Instant::now() + DEPOSED;
-        while self.led_by().is_none_or(|leader| leader == slot) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let is_deposed =
+            |leaders: Vec<usize>| leaders.len() == OUTBOXES.len() && !leaders.contains(&slot);
+        within(DEPOSED, || {
+            self.leaders().is_some_and(is_deposed).then_some(())
+        });
         Open::Frozen(slot)
     }
 
-    /// Immediate shutdown: what `pg_ctl stop -m immediate` does.
+    /// An immediate shutdown, as `pg_ctl stop -m immediate` does it.
     fn quit_postgres(&self) {
         let pid = self.pid(match self.servers[0] {
             "postgres" => "POSTGRES_PID",
@@ -296,7 +337,8 @@ impl Stage {
         eventually("PostgreSQL ends", || (!is_alive(pid)).then_some(()));
     }
 
-    /// From now on a commit is answered when the standby has it, so that none is forgotten; then the primary dies.
+    /// From now on a commit waits for the standby, so that no committed row is lost; then the
+    /// primary is killed.
     fn fail_over(&mut self) -> Open {
         let is_done = |what: &str, sql: &str| {
             eventually(what, || (self.database.number(sql)? > 0).then_some(()));
@@ -332,16 +374,14 @@ impl Stage {
             Nodes::Three => ("kafka3-3", "KAFKA_PID_3_3"),
         };
         self.disk.as_ref().expect("a disk").fill();
-        let (pid, until) = (self.pid(variable), Instant::now() + FULL);
-        while is_alive(pid) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        // A broker that has not noticed goes the way of its disk.
+        let pid = self.pid(variable);
+        within(FULL, || (!is_alive(pid)).then_some(()));
+        // A broker that has not noticed is killed with its disk.
         self.instance.kill(what);
         Open::FullDisk(what.into())
     }
 
-    /// A relay that ended by itself gave up, which none may.
+    /// A relay that ended by itself has given up, which no relay may.
     pub(crate) fn check_relays(&mut self) {
         for relay in self.relays.iter_mut().flatten() {
             if let Some(status) = relay.ended() {
@@ -360,26 +400,31 @@ impl Stage {
         }
     }
 
-    /// The last words of the relays, for whoever has to find out what hangs.
+    /// Returns the last log lines of the relays, to find out what hangs.
     pub(crate) fn words(&self) -> String {
         let last = |relay: &Relay| {
             let log = relay.log();
             let from = log.len().saturating_sub(15);
             format!("relay {}:\n{}", relay.pid(), log[from..].join("\n"))
         };
-        let rows = self.database.number("SELECT count(*) FROM outbox");
+        let rows = self.database.number(ROWS);
         let all: Vec<String> = self.relays.iter().flatten().map(last).collect();
         format!("rows in the table: {rows:?}\n{}", all.join("\n"))
     }
 }
 
-/// It is there, and not a zombie that nobody has waited for.
+/// Returns the topic of an outbox.
+fn topic(world: &World, table: &str) -> String {
+    format!("{}.{table}", world.name())
+}
+
+/// Whether the process exists and is not a zombie.
 fn is_alive(pid: Pid) -> bool {
     let words = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
     words.is_ok_and(|words| !words.is_empty())
 }
 
-/// A copy of the server, which looks for its primary five times a second.
+/// A copy of the server that looks for its primary five times a second.
 fn start_standby(instance: &mut Instance) {
     let database = Database {
         urls: vec![instance.services().database_url],
@@ -390,19 +435,19 @@ fn start_standby(instance: &mut Instance) {
     instance.bring_back("standby");
 }
 
-/// `host:port` of a URL.
+/// Returns `host:port` of a URL.
 fn server(url: &str) -> &str {
     let (_, server) = url.split_once('@').expect("a user");
     server.split_once('/').expect("a database").0
 }
 
-/// The URL of several servers, of their maintenance database.
+/// Returns the URL of several servers, with their maintenance database.
 fn url_of(hosts: impl Iterator<Item = String>) -> String {
     let hosts: Vec<String> = hosts.collect();
     format!("postgres://postgres@{}/postgres", hosts.join(","))
 }
 
-/// A proxy before each broker, and their addresses.
+/// Starts a proxy before each broker, and returns their addresses.
 fn before_kafka(instance: &Instance, nodes: Nodes) -> (Vec<Proxy>, String) {
     let suffix = match nodes {
         Nodes::One => "",

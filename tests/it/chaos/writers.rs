@@ -1,4 +1,4 @@
-//! Sessions that insert until they are told to end, whatever happens to the server.
+//! Sessions that insert until they are told to stop, in spite of every outage of the server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +10,12 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row as _};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::database::Database;
+use super::database::{CITED, Database, OUTBOXES, TWINS};
 use super::ledger::{Fate, Ledger, Name};
 
-/// A commit may wait for a standby that is away; then its outcome is unknown.
+/// A commit may wait for an unreachable standby; its outcome is then unknown.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What the writers say they are in `pg_stat_activity`.
+/// The writers' `application_name` in `pg_stat_activity`.
 pub(crate) const APPLICATION: &str = "chaos writer";
 
 pub(crate) struct Writers {
@@ -59,7 +59,7 @@ struct Writer {
     session: Option<PgConnection>,
 }
 
-/// The session broke, and with it the transaction.
+/// The session broke, and the transaction with it.
 struct Broken;
 
 impl Writer {
@@ -126,17 +126,17 @@ impl Writer {
         }
     }
 
-    /// Inserts rows of its keys in one round trip. Where that fails they were never committed, since nobody asked for it.
+    /// Inserts rows of its keys in one round trip. If that fails, they were never committed,
+    /// because no COMMIT was sent.
     fn insert(&mut self, before: &str, count: usize, after: &str) -> Result<Vec<Name>, Broken> {
-        let names: Vec<Name> = (0..count).map(|_| self.ledger.open(self.name)).collect();
-        let values: Vec<String> = names
-            .iter()
-            .map(|name| format!("('chaos', '{}', '{}')", name.key(), name.text()))
+        let mut names: Vec<Name> = (0..count).map(|_| self.ledger.open(self.name)).collect();
+        // The ids come by outbox.
+        names.sort_by_key(|name| name.outbox());
+        let inserts: Vec<String> = names
+            .chunk_by(|one, next| one.outbox() == next.outbox())
+            .map(|names| self.insert_into(OUTBOXES[names[0].outbox()], names))
             .collect();
-        let sql = format!(
-            "{before} INSERT INTO outbox (type, key, payload) VALUES {} RETURNING id {after}",
-            values.join(", ")
-        );
+        let sql = format!("{before} {} {after}", inserts.join("; "));
         match self.run(&sql) {
             Ok(ids) => {
                 self.ledger.number(&names, &ids);
@@ -149,7 +149,32 @@ impl Writer {
         }
     }
 
-    /// The same in a transaction that has rows already: they share its end.
+    /// Returns the statement that inserts rows into one outbox and gives their ids.
+    fn insert_into(&self, table: &str, names: &[Name]) -> String {
+        let id = if table == TWINS {
+            "nextval('twin_ids') / 2"
+        } else {
+            "DEFAULT"
+        };
+        let values: Vec<String> = names
+            .iter()
+            .map(|name| format!("({id}, 'chaos', '{}', '{}')", name.key(), name.text()))
+            .collect();
+        let insert = format!(
+            "INSERT INTO {table} (id, type, key, payload) VALUES {} RETURNING id",
+            values.join(", ")
+        );
+        if table == CITED {
+            let writer = self.name;
+            return format!(
+                "DELETE FROM citation WHERE writer = {writer}; \
+                 WITH new AS ({insert}), citing AS (INSERT INTO citation SELECT {writer}, min(id) FROM new) SELECT id FROM new"
+            );
+        }
+        insert
+    }
+
+    /// Inserts rows in a transaction that already has some: they share its outcome.
     fn insert_within(
         &mut self,
         earlier: &[Name],
@@ -175,11 +200,11 @@ impl Writer {
         }
     }
 
-    /// Runs statements, and takes the numbers that they give.
+    /// Runs statements, and returns the numbers that they give.
     fn run(&mut self, sql: &str) -> Result<Vec<i64>, Broken> {
         let session = self.session.as_mut().ok_or(Broken)?;
         let work = session.fetch_all(sqlx::raw_sql(AssertSqlSafe(sql)));
-        // The runtime's clock is needed to make the time-out, too.
+        // Creating the time-out needs the runtime's clock, too.
         let answer = self
             .runtime
             .block_on(async { timeout(PATIENCE, work).await });

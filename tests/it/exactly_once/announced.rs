@@ -1,4 +1,4 @@
-//! A transaction that is begun when it rings, before its rows are fetched.
+//! A transaction that begins with the notification, before its rows are fetched.
 
 use std::time::{Duration, Instant};
 
@@ -11,34 +11,36 @@ use crate::support::{Consumer, Received, World, produce, within};
 /// The time for the stop, and what an open transaction may take at the end.
 const SOON: Duration = Duration::from_secs(10);
 
-/// The brokers end a transaction after a minute, and look for such ones every ten seconds.
+/// The brokers abort a transaction after a minute, and look for such transactions every ten
+/// seconds.
 const EXPIRED: Duration = Duration::from_secs(120);
 
-/// What the last part of each key says, of everything that is committed in the topic of the receipts.
+/// Returns the first part of each committed key in the topic of the receipts.
 fn kinds(world: &World) -> Vec<String> {
     let mut consumer = Consumer::committed(world, &receipts(world));
     let keys = consumer.drain().iter().map(|it| {
         let key = it.key.as_deref().expect("a key");
         std::str::from_utf8(key).expect("text")
     });
-    keys.map(|key| key.split_once(':').map_or("receipt", |(_, kind)| kind))
+    keys.map(|key| key.split_once(':').map_or(key, |(kind, _)| kind))
         .map(str::to_owned)
         .collect()
 }
 
-/// Somebody else's record among the receipts.
+/// A foreign record among the receipts.
 fn stranger(world: &World) {
     let record = Received {
-        key: Some(":a stranger".into()),
+        key: Some("a stranger".into()),
         ..Received::of("its record")
     };
     produce(world, &receipts(world), &[record], Some(true));
 }
 
-/// It rings, and the fetch that answers waits for a lock, which whoever gets the connection holds: the transaction is begun meanwhile.
+/// The notification arrives, and the fetch that answers it waits for a lock. The transaction is
+/// begun meanwhile.
 fn begun_for_a_ring(world: &mut World) -> PgConnection {
     world.await_asleep();
-    // What it looks at when it falls asleep is behind it: that must not meet the lock.
+    // The relay has made its last checks before it sleeps: they must not meet the lock.
     world.await_number(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
          AND (state = 'active' OR state_change > clock_timestamp() - interval '500 ms')",
@@ -74,16 +76,19 @@ fn a_ring_without_rows_leaves_no_transaction_open() {
     let relay = leading(&world, &[]);
     let mut other = begun_for_a_ring(&mut world);
     world.sql_on(&mut other, "COMMIT");
-    // Of one that is open, whoever reads committed records sees nothing.
+    // A consumer that reads committed records sees nothing of an open transaction.
     Consumer::committed(&world, &receipts(&world)).await_records(2);
     world.await_asleep();
     insert(&mut world, 20);
     world.await_empty();
     assert_eq!(seen(&world).values().sum::<usize>(), 20);
     assert!(relay.stop().success());
-    // The next one finds the receipt behind all of it.
+    // The next transaction finds the receipt behind all of it.
     let next = leading(&world, &[]);
-    assert_eq!(next.count_log("deleted what an earlier relay had sent"), 0);
+    assert_eq!(
+        next.count_log("deleted rows that an earlier relay had sent"),
+        0
+    );
     assert!(next.stop().success());
 }
 
@@ -97,7 +102,7 @@ fn a_transaction_whose_rows_are_long_in_coming_is_ended_without_them() {
     let insert = "INSERT INTO outbox (type, payload) VALUES ('x', 'late'); COMMIT";
     world.sql_on(&mut other, insert);
     world.await_empty();
-    // Fetches are slow here, as far as the relay knows: nothing is begun for the next one.
+    // The relay has seen slow fetches: it begins no transaction for the next one.
     world.await_asleep();
     world.sql("INSERT INTO outbox (type, payload) VALUES ('x', 'next')");
     world.await_empty();
@@ -115,9 +120,9 @@ fn a_stop_ends_a_transaction_whose_rows_have_not_come() {
     let begun = Instant::now();
     relay.signal(Signal::TERM);
     assert!(relay.wait().success());
-    // PostgreSQL owes it an answer, which it does not wait for.
+    // PostgreSQL owes the relay an answer, which the relay does not wait for.
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-    // An open one would be in the way of a stranger's record.
+    // An open transaction would hide a foreign record.
     stranger(&world);
     Consumer::committed(&world, &receipts(&world)).await_records(2);
     drop(other);
@@ -131,12 +136,14 @@ fn a_transaction_that_expires_while_the_relay_is_frozen_loses_and_doubles_nothin
     relay.freeze();
     let insert = "INSERT INTO outbox (type, payload) VALUES ('x', 'it'); COMMIT";
     world.sql_on(&mut other, insert);
-    // Whoever reads committed records gets past it when the brokers have aborted it.
+    // A consumer that reads committed records gets past it once the brokers have aborted it.
     stranger(&world);
     let expired = || (kinds(&world) == ["barrier", "a stranger"]).then_some(());
     assert!(within(EXPIRED, expired).is_some());
     relay.thaw();
     world.await_empty();
     assert_eq!(seen(&world).values().sum::<usize>(), 1);
+    // The cause is not another producer.
+    assert_eq!(relay.count_log("fenced this one"), 0);
     assert!(relay.stop().success());
 }

@@ -1,4 +1,5 @@
-//! Exactly-once together with what else an outbox may be set to: nothing lost, nothing doubled, each key in order.
+//! Exactly-once together with the other settings of an outbox: nothing lost, no duplicates, each
+//! key in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{check, insert, leading, prepared, receipts, seen, spawn};
 use crate::support::{Consumer, Load, Relay, World, create_topic};
 
-/// What whoever reads committed records sees of each key, in its order.
+/// Returns what a consumer of committed records sees of each key, in order.
 fn by_key(world: &World, topic: &str) -> BTreeMap<String, Vec<String>> {
     let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for record in Consumer::committed(world, topic).drain() {
@@ -66,7 +67,7 @@ fn a_pause_under_load_and_its_end_double_nothing() {
     load.await_rows(500);
     assert!(world.doorbell(&["pause"]).status.success());
     relay.await_log("paused: no row is fetched");
-    // What was on its way is settled: no row that is sent is left.
+    // What was in flight is settled: no row that was sent is left.
     let sent = Consumer::committed(&world, &world.topic).drain().len();
     let highest = Consumer::committed(&world, &world.topic)
         .drain()
@@ -84,7 +85,7 @@ fn a_pause_under_load_and_its_end_double_nothing() {
         sent,
         "nothing flows"
     );
-    // Whoever comes next is paused as well, and goes on with the same receipts.
+    // The next leader is paused as well, and continues with the same receipts.
     relay.kill();
     let relay = spawn(&world, &[]);
     relay.await_log("paused: no row is fetched");
@@ -124,7 +125,9 @@ fn a_rate_is_kept_over_a_kill_without_doubles() {
 #[test]
 fn a_row_that_ends_the_process_is_found_and_no_other_is_doubled() {
     let mut world = prepared("oncecrash");
-    let relay = leading(&world, &[]);
+    // A row of a quarter of it is read.
+    let large = ["--in-flight-bytes", "2GiB"];
+    let relay = leading(&world, &large);
     // Enough for all that is needed, and less than the row.
     let limit = relay.kib("VmPeak:") + (256 << 10);
     assert!(relay.stop().success());
@@ -134,13 +137,13 @@ fn a_row_that_ends_the_process_is_found_and_no_other_is_doubled() {
          INSERT INTO outbox (type, key, payload) SELECT 't', 'k' || n % 7, n::text FROM generate_series(121, 200) n",
     );
     let receipts = receipts(&world);
-    let flags = super::flags(&receipts, &[]);
+    let flags = super::flags(&receipts, &large);
     let mut starts = 0;
     let relay = loop {
         starts += 1;
         assert!(starts <= 20, "it is not found");
         let mut relay = Relay::spawn_within(&world, &flags, limit);
-        if !relay.ends_or_says("going on as ever") {
+        if !relay.ends_or_says("crash-loop search finished") {
             break relay;
         }
     };

@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use thirtyfour::common::capabilities::desiredcapabilities::Capabilities;
 use thirtyfour::{By, Key, WebDriver};
 
-use super::services::fetch;
+use super::servers::fetch;
 use super::{Relay, eventually};
 
-/// One window with a profile of its own. Gone when dropped.
+/// One window with a profile of its own. Closed on drop.
 pub(crate) struct Browser {
     window: Option<WebDriver>,
     runtime: tokio::runtime::Runtime,
     driver: Child,
-    /// The profile, and what the driver says.
+    /// The profile, and the log of the driver.
     _folder: tempfile::TempDir,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Scripts {
     Off,
 }
 
-/// What people prefer to look at.
+/// The colour scheme that the user prefers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Scheme {
     Light,
@@ -48,7 +48,7 @@ impl Scheme {
 }
 
 impl Browser {
-    /// Opens one; `None` where this machine cannot have it, which is said.
+    /// Opens one. Prints the reason and returns `None` where this machine cannot have it.
     pub(crate) fn open(scripts: Scripts) -> Option<Self> {
         let programs = match fetch("chromium") {
             Ok(programs) => programs,
@@ -57,7 +57,8 @@ impl Browser {
                 return None;
             }
         };
-        // Another library of the tests asks for a provider of cryptography, which the client of the driver then wants as well.
+        // Another library of the tests installs a provider of cryptography, which the client of the
+        // driver then needs as well.
         rustls::crypto::ring::default_provider()
             .install_default()
             .ok();
@@ -117,14 +118,23 @@ impl Browser {
         );
     }
 
-    /// What a script returns. It may do what the page's own may not.
+    /// Opens a page of a relay as a user who gives this name and password where one is asked for.
+    pub(crate) fn visit_as(&self, relay: &Relay, path: &str, user: &str, password: &str) {
+        let address = relay.address();
+        self.wait(
+            self.window()
+                .goto(format!("http://{user}:{password}@{address}{path}")),
+        );
+    }
+
+    /// Returns what a script returns. It may do what the page's own scripts may not.
     pub(crate) fn run(&self, script: &str) -> Value {
         let given: Vec<Value> = Vec::new();
         let returned = self.wait(self.window().execute(script, given));
         returned.json().clone()
     }
 
-    /// What is read on the page.
+    /// Returns the text of the page.
     pub(crate) fn text(&self) -> String {
         let read = async {
             let body = self.window().find(By::Tag("body")).await?;
@@ -134,7 +144,7 @@ impl Browser {
         self.runtime.block_on(read).unwrap_or_default()
     }
 
-    /// Waits until all of the words can be read.
+    /// Waits until the page shows all of the words.
     #[track_caller]
     pub(crate) fn await_words(&self, words: &[&str]) {
         eventually(&format!("{words:?} on the page:\n{}", self.text()), || {
@@ -143,22 +153,13 @@ impl Browser {
         });
     }
 
-    /// Clicks what a selector finds.
+    /// Clicks the element of a selector.
     #[track_caller]
     pub(crate) fn click(&self, selector: &str) {
         self.wait(async { self.window().find(By::Css(selector)).await?.click().await });
     }
 
-    /// Types into what a selector finds.
-    #[track_caller]
-    pub(crate) fn fill(&self, selector: &str, text: &str) {
-        self.wait(async {
-            let field = self.window().find(By::Css(selector)).await?;
-            field.send_keys(text).await
-        });
-    }
-
-    /// Presses a key, where the focus is.
+    /// Presses a key in the focused element.
     pub(crate) fn press(&self, key: Key) {
         self.wait(self.window().action_chain().send_keys(key).perform());
     }
@@ -167,19 +168,19 @@ impl Browser {
         self.wait(self.window().cdp().send_raw(command, parameters))
     }
 
-    /// As if the system were set so.
+    /// Emulates this preference of the system.
     pub(crate) fn prefer(&self, scheme: Scheme) {
         let feature = json!({"name": "prefers-color-scheme", "value": scheme.word()});
         self.tell("Emulation.setEmulatedMedia", json!({"features": [feature]}));
     }
 
-    /// The size of the window's inside, in CSS pixels.
+    /// Sets the size of the viewport, in CSS pixels.
     pub(crate) fn screen(&self, width: u32, height: u32) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
         self.tell("Emulation.setDeviceMetricsOverride", size);
     }
 
-    /// Keeps a picture of the whole page, for people, in `target/screenshots`.
+    /// Saves a screenshot of the whole page in `target/screenshots`.
     pub(crate) fn picture(&self, name: &str) -> PathBuf {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots");
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -194,7 +195,8 @@ impl Browser {
         path
     }
 
-    /// What axe-core finds fault with; `None` where this machine cannot have it, which is said.
+    /// Returns the faults that axe-core finds. Prints the reason and returns `None` where this
+    /// machine cannot have it.
     pub(crate) fn faults(&self) -> Option<Vec<String>> {
         let program = match fetch("axe") {
             Ok(programs) => std::fs::read_to_string(&programs["AXE"]).expect("axe-core"),
@@ -237,7 +239,8 @@ impl Drop for Browser {
 fn capabilities(programs: &HashMap<String, String>, scripts: Scripts) -> Capabilities {
     let mut options = json!({
         "binary": programs["CHROMIUM"],
-        // Without a sandbox, which takes root or a kernel that lets users make one: only pages of our own are opened.
+        // Without a sandbox, which needs root or a kernel that lets users create one: only pages of
+        // our own are opened.
         "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"],
     });

@@ -1,4 +1,4 @@
-//! `doorbell check`, and what it found.
+//! `doorbell check`, and its findings.
 
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ impl Checkup {
         findings.iter().filter(|it| it["code"] == code).collect()
     }
 
-    /// The codes of all, in the order in which they are told.
+    /// Returns the codes of all, in the order in which they are printed.
     pub(crate) fn codes(&self) -> Vec<&str> {
         let findings = self.answer["findings"].as_array().expect("findings");
         findings
@@ -46,7 +46,8 @@ impl Checkup {
             .collect()
     }
 
-    /// There is a finding of this kind, as bad as that, with these words in `what`; its remedy.
+    /// Checks that there is a finding of this code and severity with these words in `what`. Returns
+    /// its remedy.
     #[track_caller]
     pub(crate) fn finds(&self, severity: &str, code: &str, words: &[&str]) -> String {
         let fits = |it: &&&Value| {

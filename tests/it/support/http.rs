@@ -1,11 +1,11 @@
-//! A client of the relay's HTTP port that sends what it is told to, right or wrong.
+//! A client of the relay's HTTP port that sends what it is given, valid or not.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use super::{PATIENCE, Relay};
 
-/// What was answered.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: u16,
@@ -13,13 +13,26 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// Asks a relay for a page.
+/// Requests a page of a relay.
 #[track_caller]
 pub(crate) fn get(relay: &Relay, path: &str) -> Answer {
     ask(relay, path, "")
 }
 
-/// The same with more lines in the head.
+/// The metrics of a relay, without the label of the database, which every test has its own of.
+#[track_caller]
+pub(crate) fn metrics(relay: &Relay) -> String {
+    let answer = get(relay, "/metrics");
+    assert_eq!(answer.code, 200, "{answer:?}");
+    let line = |line: &str| {
+        let (before, rest) = line.split_once("database=\"").unwrap_or((line, ""));
+        let rest = rest.split_once('"').map_or("", |(_, rest)| rest);
+        format!("{before}{}\n", rest.strip_prefix(',').unwrap_or(rest))
+    };
+    answer.body.lines().map(line).collect()
+}
+
+/// Requests a page with more header lines.
 #[track_caller]
 pub(crate) fn ask(relay: &Relay, path: &str, lines: &str) -> Answer {
     let address = relay.address();
@@ -28,7 +41,7 @@ pub(crate) fn ask(relay: &Relay, path: &str, lines: &str) -> Answer {
     ask_at(&address, request.as_bytes()).expect("an answer")
 }
 
-/// Sends a form, with more lines in the head.
+/// Sends a form, with more header lines.
 #[track_caller]
 pub(crate) fn post(relay: &Relay, path: &str, lines: &str, form: &str) -> Answer {
     let address = relay.address();
@@ -40,11 +53,11 @@ pub(crate) fn post(relay: &Relay, path: &str, lines: &str, form: &str) -> Answer
     ask_at(&address, request.as_bytes()).expect("an answer")
 }
 
-/// Sends bytes and reads all that comes back; `None` where that is no answer.
+/// Sends bytes and reads the whole answer; `None` where that is no answer.
 pub(crate) fn ask_at(address: &str, request: &[u8]) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    // One that is closed early has been answered, or not.
+    // A connection that is closed early may have been answered or not.
     stream.write_all(request).ok();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();

@@ -38,14 +38,14 @@ impl Received {
         }
     }
 
-    /// A header's text.
+    /// Returns a header's text.
     pub(crate) fn header(&self, name: &str) -> &str {
         let header = self.headers.iter().find(|(key, _)| key == name);
         let value = header.and_then(|(_, value)| value.as_deref());
         std::str::from_utf8(value.unwrap_or_else(|| panic!("no header {name}"))).expect("text")
     }
 
-    /// The row's id.
+    /// Returns the row's id.
     pub(crate) fn seq(&self) -> i64 {
         self.header("seq").parse().expect("a number")
     }
@@ -55,13 +55,13 @@ impl Received {
     }
 }
 
-/// Reads a topic from its beginning.
+/// A consumer that reads a topic from its beginning.
 pub(crate) struct Consumer {
     inner: BaseConsumer,
     pub(crate) received: Vec<Received>,
-    /// From the beginning, once more.
+    /// Rewinds to the beginning.
     list: TopicPartitionList,
-    /// Partitions whose end it has met.
+    /// Partitions whose end it has reached.
     ended: BTreeSet<i32>,
     committed: bool,
 }
@@ -112,7 +112,7 @@ impl Consumer {
         }
     }
 
-    /// Waits until that many records arrived in all.
+    /// Waits until that many records have arrived in all.
     #[track_caller]
     pub(crate) fn await_records(&mut self, count: usize) -> &[Received] {
         let mut last = Instant::now();
@@ -129,7 +129,7 @@ impl Consumer {
         &self.received
     }
 
-    /// All that is in the topic now: reads up to the ends that the broker names.
+    /// Returns all that is in the topic now: reads up to the ends that the broker names.
     pub(crate) fn drain(&mut self) -> &[Received] {
         if self.committed {
             return self.drain_committed();
@@ -147,7 +147,8 @@ impl Consumer {
         self.await_records(total)
     }
 
-    /// Marks of transactions have offsets too, so it is read anew to the ends that the consumer itself meets.
+    /// Transaction markers have offsets too, so it is read again to the ends that the consumer
+    /// itself reaches.
     fn drain_committed(&mut self) -> &[Received] {
         self.received.clear();
         self.ended.clear();
@@ -163,12 +164,12 @@ impl Consumer {
         &self.received
     }
 
-    /// Takes one record; whether there was one.
+    /// Takes one record. Whether there was one.
     pub(crate) fn poll(&mut self, wait: Duration) -> bool {
         let Some(result) = self.inner.poll(wait) else {
             return false;
         };
-        // A broker that was killed is an error that passes.
+        // A killed broker is an error that passes.
         let message = match result {
             Ok(message) => message,
             Err(KafkaError::PartitionEOF(partition)) => {
@@ -202,7 +203,8 @@ fn admin(world: &World) -> AdminClient<DefaultClientContext> {
         .expect("an administration client")
 }
 
-/// Deletes what [`create_topic`] made: some tests fill hundreds of megabytes. A broker that is gone by now keeps them.
+/// Deletes what [`create_topic`] created: some tests fill hundreds of megabytes. An unreachable
+/// broker keeps them.
 pub(super) fn delete_topics(world: &World) {
     let topics = world.topics.take();
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -224,7 +226,8 @@ pub(crate) fn delete_topic(world: &World, topic: &str) {
     }
 }
 
-/// Begins as a producer with this transactional id does: whoever used it before is shut out.
+/// Begins as a producer with this transactional id does: the producer that used it before is
+/// fenced.
 pub(crate) fn steal_transactional_id(world: &World, id: &str) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &world.services.kafka_brokers)
@@ -238,12 +241,12 @@ pub(crate) fn steal_transactional_id(world: &World, id: &str) {
 
 /// Creates a topic with settings, to be deleted with the world.
 pub(crate) fn create_topic(world: &World, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-    // As many copies as the brokers make by default: one on a single node, three on three.
+    // As many replicas as the brokers create by default: one on a single node, three on three.
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     create(world, new, settings);
 }
 
-/// Creates a topic of one partition, of which this node has the only copy.
+/// Creates a topic of one partition, of which this node has the only replica.
 pub(crate) fn create_topic_on(world: &World, topic: &str, node: i32, settings: &[(&str, &str)]) {
     let copies: [&[i32]; 1] = [&[node]];
     let new = NewTopic::new(topic, 1, TopicReplication::Variable(&copies));
@@ -260,7 +263,8 @@ fn create<'a>(world: &World, mut new: NewTopic<'a>, settings: &[(&'a str, &'a st
         let results = world.block_on(admin(world).create_topics([&new], &options));
         let mut results = results.expect("an answer").into_iter();
         match results.next().expect("one for each topic") {
-            // On a busy machine a broker is late with its word that it lives, and none is counted for a moment.
+            // On a busy machine a broker's heartbeat is late, and no broker counts as alive for a
+            // moment.
             Err((_, Code::InvalidReplicationFactor)) => None,
             result => Some(result.expect("the topic is created")),
         }
@@ -277,7 +281,7 @@ pub(crate) fn configure_topic(world: &World, topic: &str, name: &str, value: &st
     }
 }
 
-/// The node that leads the first partition of a topic.
+/// Returns the leader of the first partition of a topic.
 pub(crate) fn leader_of(world: &World, topic: &str) -> i32 {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &world.services.kafka_brokers)
@@ -290,11 +294,11 @@ pub(crate) fn leader_of(world: &World, topic: &str) -> i32 {
     })
 }
 
-/// A transaction of somebody else's producer, open until it is told how to end.
+/// A transaction of a foreign producer, open until it is told how to end.
 pub(crate) struct Transaction(BaseProducer);
 
 impl Transaction {
-    /// Begins with records, which a broker has then.
+    /// Begins with records, and waits until a broker has them.
     pub(crate) fn begin(world: &World, id: &str, topic: &str, records: &[Received]) -> Self {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &world.services.kafka_brokers)
@@ -318,7 +322,8 @@ impl Transaction {
     }
 }
 
-/// Writes records, as somebody else's producer might: in one transaction that is committed or aborted, or in none.
+/// Writes records as a foreign producer might: in one transaction that is committed or aborted, or
+/// in none.
 pub(crate) fn produce(world: &World, topic: &str, records: &[Received], commit: Option<bool>) {
     let begun = || Transaction::begin(world, topic, topic, records);
     match commit {

@@ -1,4 +1,4 @@
-//! What relays may not leave behind when they have ended, however they did.
+//! What relays may not leave behind after their end, however they ended.
 
 /// Names, and the query that counts each in the database that it is asked in.
 pub(crate) const LEFT: [(&str, &str); 4] = [
@@ -21,7 +21,8 @@ pub(crate) const LEFT: [(&str, &str); 4] = [
     ),
 ];
 
-/// Processes that were given this database: relays, other commands, and whatever they have started themselves.
+/// Returns the processes that were given this database: relays, other commands, and the processes
+/// that these started.
 pub(crate) fn processes_of(database: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
     let of_database = |process: &std::fs::DirEntry| {
@@ -32,7 +33,7 @@ pub(crate) fn processes_of(database: &str) -> Vec<String> {
     };
     let words = |process: std::fs::DirEntry| {
         let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        // A process that has ended and is not yet waited for has none.
+        // A zombie has none.
         let words = String::from_utf8_lossy(&words).replace('\0', " ");
         (!words.is_empty()).then_some(words)
     };

@@ -1,4 +1,4 @@
-//! Writers that go on through outages, and what must have arrived afterwards.
+//! Writers that continue through outages, and what must have arrived afterwards.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use super::{Received, World, eventually};
 
 /// Rows of each transaction, and keys in all.
 const KEYS: usize = 10;
-/// Between two transactions: some thousand rows a second, which a busy machine bears.
+/// The pause between two transactions: some thousand rows a second, which a busy machine can
+/// handle.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// One session that inserts until it is told to end. The payload of each row is `key number`; numbers of a key ascend.
+/// One session that inserts until it is told to end. The payload of each row is `key number`; the
+/// numbers of a key ascend.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     rows: Arc<AtomicUsize>,
@@ -26,7 +28,7 @@ pub(crate) struct Load {
 /// What was written.
 pub(crate) struct Written {
     committed: Vec<String>,
-    /// Their COMMIT was not answered.
+    /// Rows whose COMMIT was not answered.
     unknown: HashSet<String>,
 }
 
@@ -35,7 +37,7 @@ impl Load {
         Self::to(vec![world.database_url.clone()])
     }
 
-    /// Writes to that of the servers which is not in recovery, as a driver with several hosts does.
+    /// Writes to the server that is not in recovery, as a driver with several hosts does.
     pub(crate) fn to(urls: Vec<String>) -> Self {
         let (stop, rows) = (Arc::default(), Arc::default());
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&rows));
@@ -43,7 +45,7 @@ impl Load {
         Self { stop, rows, writer }
     }
 
-    /// Waits until so many rows more are committed.
+    /// Waits until so many more rows are committed.
     #[track_caller]
     pub(crate) fn await_rows(&self, more: usize) {
         let until = self.rows.load(Ordering::Relaxed) + more;
@@ -60,7 +62,7 @@ impl Load {
     }
 }
 
-/// A session that may write.
+/// Opens a session that may write.
 async fn connect(url: &str) -> Option<PgConnection> {
     let options: PgConnectOptions = url.parse().expect("a database URL");
     let mut session = options.disable_statement_logging().connect().await.ok()?;
@@ -112,16 +114,17 @@ impl Written {
         self.committed.len()
     }
 
-    /// Nothing lost, nothing made up, and the first arrivals of each key in order. How many arrived more than once.
+    /// Checks that nothing is lost, nothing is made up, and the first arrivals of each key are in
+    /// order. Returns how many rows arrived more than once.
     #[track_caller]
     pub(crate) fn check(&self, received: &[Received]) -> usize {
         let mut seen = HashSet::new();
         let mut last: HashMap<&str, u64> = HashMap::new();
-        let mut doubles = 0;
+        let mut duplicates = 0;
         for record in received {
             let text = record.text();
             if !seen.insert(text) {
-                doubles += 1;
+                duplicates += 1;
                 continue;
             }
             let (key, number) = text.split_once(' ').expect("a key and a number");
@@ -137,6 +140,6 @@ impl Written {
         let made_up = |text: &&&str| !committed.contains(**text) && !self.unknown.contains(**text);
         let made_up: Vec<_> = seen.iter().filter(made_up).take(5).collect();
         assert!(made_up.is_empty(), "never committed: {made_up:?} ...");
-        doubles
+        duplicates
     }
 }

@@ -1,4 +1,4 @@
-//! What the relay asks the database, counted by the server itself.
+//! What the relay asks of the database, counted by the server itself.
 
 use super::{Relay, World};
 
@@ -17,7 +17,7 @@ impl Meter {
         Self { role }
     }
 
-    /// A relay that leads, and whose statements are counted.
+    /// Starts a relay that leads and whose statements are counted.
     pub(crate) fn leading(&self, world: &World, flags: &[&str]) -> Relay {
         let url = world
             .database_url
@@ -25,7 +25,7 @@ impl Meter {
         Relay::leading(world, &[flags, &["--database-url", &url]].concat())
     }
 
-    /// Statements so far.
+    /// Returns the statements so far.
     pub(crate) fn statements(&self, world: &mut World) -> i64 {
         world.number(&format!(
             "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE userid = '{}'::regrole",
@@ -33,7 +33,8 @@ impl Meter {
         ))
     }
 
-    /// Blocks that its fetches and deletes have read so far, from memory or disk: the work of relaying, whatever the machine does beside it.
+    /// Returns the blocks that its fetches and deletes have read so far, from memory or disk: the
+    /// work of relaying, whatever else the machine does.
     pub(crate) fn blocks(&self, world: &mut World) -> i64 {
         world.number(&format!(
             "SELECT coalesce(sum(shared_blks_hit + shared_blks_read), 0)::bigint FROM pg_stat_statements \
@@ -42,7 +43,7 @@ impl Meter {
         ))
     }
 
-    /// What was asked, most often first: for the eye, where a count is wrong.
+    /// Lists the statements, the most frequent first, for the failure message.
     pub(crate) fn list(&self, world: &mut World) -> String {
         use sqlx::Row;
         let rows = world.rows(&format!(
@@ -53,7 +54,7 @@ impl Meter {
         lines.join("\n")
     }
 
-    /// Takes the role away. The relay must have ended.
+    /// Drops the role. The relay must have ended.
     pub(crate) fn remove(self, world: &mut World) {
         world.sql(&format!("DROP ROLE {}", self.role));
     }

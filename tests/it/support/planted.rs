@@ -1,27 +1,27 @@
-//! Secrets that were planted, and whoever looks for them in what leaves the program.
+//! Planted secrets, and the search for them in everything that leaves the program.
 
 use std::fmt::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
-/// All that was planted.
+/// All planted secrets.
 #[derive(Default)]
 pub(crate) struct Planted {
-    /// Each with its name, and the forms that it may come in.
+    /// Each with its name, and the forms in which it may appear.
     secrets: Vec<(String, Vec<String>)>,
     looked: usize,
 }
 
 impl Planted {
-    /// One more to look for; it is given back.
+    /// Adds a secret to search for, and returns it.
     pub(crate) fn plant<'a>(&mut self, name: &str, secret: &'a str) -> &'a str {
         assert!(secret.len() >= 8, "{name} would be found by chance");
         self.secrets.push((name.to_owned(), forms(secret)));
         secret
     }
 
-    /// The text must have none of them.
+    /// Checks that the text has none of them.
     #[track_caller]
     pub(crate) fn look(&mut self, place: &str, text: &str) {
         self.looked += text.len();
@@ -37,13 +37,13 @@ impl Planted {
         })
     }
 
-    /// Bytes that were looked through.
+    /// Bytes that were searched.
     pub(crate) fn looked(&self) -> usize {
         self.looked
     }
 }
 
-/// As it is, as a URL, JSON, Rust's Debug, HTML, base64 and hexadecimal digits have it.
+/// Its forms: as it is, and in a URL, JSON, Rust's Debug, HTML, base64 and hexadecimal digits.
 fn forms(secret: &str) -> Vec<String> {
     let encoded = |keep: fn(u8) -> bool, upper: bool| {
         let mut text = String::new();
@@ -79,7 +79,8 @@ fn forms(secret: &str) -> Vec<String> {
             .replace('>', "&gt;"),
     );
     forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect());
-    // In the middle of something else it may begin at any of three places of a group; the ends are then mixed with what is beside it.
+    // In the middle of other text it may begin at any of three places of a base64 group; the ends
+    // are then mixed with what is next to it.
     for engine in [STANDARD, URL_SAFE] {
         for before in 0..3 {
             let mixed = [&vec![b'x'; before], secret.as_bytes()].concat();

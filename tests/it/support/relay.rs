@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{World, doorbell, eventually};
 
-/// A running relay and its log. Killed when dropped.
+/// A running relay and its log. Killed on drop.
 pub(crate) struct Relay {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -17,12 +17,13 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay whose route is the world's topic, with the sweep off (an hour); returns at once.
+    /// Starts a relay whose route is the world's topic, with the sweep off (an hour); returns at
+    /// once.
     pub(crate) fn spawn(world: &World, flags: &[&str]) -> Self {
         Self::of(&mut Self::command(world, flags))
     }
 
-    /// The same in a process that may have no more than so much address space: what needs more ends it.
+    /// Starts it in a process with so much address space: an allocation beyond it ends the process.
     pub(crate) fn spawn_within(world: &World, flags: &[&str], kib: u64) -> Self {
         let whole = Self::command(world, flags);
         let mut command = Command::new("sh");
@@ -85,10 +86,10 @@ impl Relay {
         relay
     }
 
-    /// Where it answers by HTTP.
+    /// Returns its HTTP address.
     #[track_caller]
     pub(crate) fn address(&self) -> String {
-        const SAID: &str = "the HTTP port is open: ";
+        const SAID: &str = "the HTTP port is bound: ";
         self.await_log(SAID);
         let log = self.log();
         let said = log.iter().find_map(|line| line.split_once(SAID));
@@ -101,9 +102,13 @@ impl Relay {
         self.log.lock().expect("no panic holds the log").clone()
     }
 
-    /// How many lines of the log have the text.
+    /// Counts the lines of the log that have the text. The end of an outage repeats its reason.
     pub(crate) fn count_log(&self, text: &str) -> usize {
-        self.log().iter().filter(|line| line.contains(text)).count()
+        let says = |line: &&String| {
+            line.contains(text)
+                && (text.starts_with("over after") || !line.contains(": over after "))
+        };
+        self.log().iter().filter(says).count()
     }
 
     /// Waits until a line of the log has the text.
@@ -124,7 +129,8 @@ impl Relay {
         );
     }
 
-    /// That many lines of the log have the text, and no more: the last may come a moment after what it speaks of was seen elsewhere.
+    /// Checks that as many lines of the log have the text, and no more. The last may come a moment
+    /// after its cause was seen elsewhere.
     #[track_caller]
     pub(crate) fn assert_logged(&self, text: &str, times: usize) {
         self.await_log_times(text, times);
@@ -140,29 +146,29 @@ impl Relay {
         kill_process(pid, signal).expect("the relay can be signalled");
     }
 
-    /// SIGSTOP: the process stands still, and its kernel goes on answering for it.
+    /// Sends SIGSTOP: the process stands still, and its kernel continues to answer for it.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM, and returns how the process ended.
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the relay can be killed");
         self.wait();
     }
 
-    /// Waits until the process ends, or a line of its log has the text; whether it ended.
+    /// Waits until the process ends, or a line of its log has the text. Whether it ended.
     #[track_caller]
     pub(crate) fn ends_or_says(&mut self, text: &str) -> bool {
         eventually(text, || {
@@ -175,7 +181,7 @@ impl Relay {
         })
     }
 
-    /// How it ended, if it has.
+    /// Returns how it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the relay is a child")
     }
@@ -189,12 +195,12 @@ impl Relay {
         status
     }
 
-    /// Peak resident memory so far, in MiB.
+    /// Returns the peak resident memory so far, in MiB.
     pub(crate) fn peak_memory(&self) -> u64 {
         self.kib("VmHWM:") / 1024
     }
 
-    /// A number of `/proc/PID/status`.
+    /// Returns a number of `/proc/PID/status`.
     pub(crate) fn kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("the relay runs");

@@ -1,17 +1,18 @@
-//! The roles of `sql/roles.sql` under names of a test's own, since roles belong to the whole server.
+//! The roles of `sql/roles.sql` under a test's own names, since roles belong to the whole server.
 
 use super::World;
 
 const FILE: &str = include_str!("../../../sql/roles.sql");
 
-/// The three roles of the file, which may log in. Dropped by the test, after all that they are for.
+/// The three roles of the file, which may log in. The test drops them with everything that depends
+/// on them.
 pub(crate) struct Roles {
     pub(crate) writer: String,
     pub(crate) relay: String,
     pub(crate) operator: String,
 }
 
-/// One right of the file. Each column is a right of its own.
+/// One privilege of the file. Each column is a privilege of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
     /// The role, as the file calls it.
@@ -41,7 +42,7 @@ impl Roles {
         roles
     }
 
-    /// That of a role that the file calls so.
+    /// Returns the name of a role of the file.
     pub(crate) fn named(&self, role: &str) -> &str {
         match role {
             "doorbell_writer" => &self.writer,
@@ -64,14 +65,15 @@ impl Roles {
 }
 
 impl World {
-    /// The database's address for another role.
+    /// Returns the database's address for another role.
     pub(crate) fn url_as(&self, role: &str) -> String {
         self.database_url
             .replace("//postgres@", &format!("//{role}@"))
     }
 }
 
-/// All rights that the file grants: `GRANT right, right (column, column) ON object TO role;`, one a line.
+/// Returns all privileges that the file grants: `GRANT right, right (column, column) ON object TO
+/// role;`, one a line.
 pub(crate) fn grants() -> Vec<Grant> {
     let mut grants = Vec::new();
     for line in FILE.lines().filter(|line| line.starts_with("GRANT ")) {
@@ -80,8 +82,8 @@ pub(crate) fn grants() -> Vec<Grant> {
             .strip_prefix("GRANT ")
             .and_then(|rest| rest.rsplit_once(" TO "))
             .and_then(|(rest, role)| Some((rest.rsplit_once(" ON ")?, role)));
-        let ((rights, on), role) = parts.unwrap_or_else(|| panic!("no GRANT: {line}"));
-        for right in split(rights) {
+        let ((privileges, on), role) = parts.unwrap_or_else(|| panic!("no GRANT: {line}"));
+        for right in split(privileges) {
             grants.push(Grant { role, right, on });
         }
     }
@@ -89,9 +91,9 @@ pub(crate) fn grants() -> Vec<Grant> {
 }
 
 /// `INSERT, SELECT (a, b)` is `INSERT`, `SELECT (a)` and `SELECT (b)`.
-fn split(rights: &str) -> Vec<String> {
+fn split(privileges: &str) -> Vec<String> {
     let mut all = Vec::new();
-    let mut rest = rights;
+    let mut rest = privileges;
     while !rest.is_empty() {
         let end = rest.find([',', '(']).unwrap_or(rest.len());
         let (right, after) = (rest[..end].trim(), &rest[end..]);

@@ -23,21 +23,21 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A migrated database on the shared services.
+    /// Creates a migrated database on the shared services.
     pub(crate) fn new(test: &str) -> Self {
         let world = Self::empty(test, Services::shared().clone());
         world.migrate(&[]);
         world
     }
 
-    /// A migrated database on services of its own.
+    /// Creates a migrated database on services of its own.
     pub(crate) fn on(test: &str, services: Services) -> Self {
         let world = Self::empty(test, services);
         world.migrate(&[]);
         world
     }
 
-    /// A database without anything.
+    /// Creates an empty database.
     pub(crate) fn empty(test: &str, services: Services) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -66,27 +66,40 @@ impl World {
         world
     }
 
-    /// A topic that somebody else makes is deleted with the world as well.
+    /// Creates a migrated database with another encoding than UTF-8.
+    pub(crate) fn encoded(test: &str, encoding: &str) -> Self {
+        let mut world = Self::empty(test, Services::shared().clone());
+        world.session = None;
+        let (admin, name) = (world.services.database_url.clone(), world.name.clone());
+        world.execute_at(&admin, &format!("DROP DATABASE {name} WITH (FORCE)"));
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}'");
+        world.execute_at(&admin, &format!("{create} LOCALE 'C'"));
+        world.session = Some(world.connect());
+        world.migrate(&[]);
+        world
+    }
+
+    /// Deletes a topic that another client creates with the world as well.
     pub(crate) fn will_delete(&self, topic: &str) {
         let mut topics = self.topics.borrow_mut();
-        // The library cannot bear one twice.
+        // The library does not accept the same topic twice.
         if !topics.iter().any(|known| known == topic) {
             topics.push(topic.to_owned());
         }
     }
 
-    /// The database's name.
+    /// Returns the database's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// `host:port` of the server.
+    /// Returns `host:port` of the server.
     pub(crate) fn host_port(&self) -> &str {
         let rest = self.database_url.split('@').nth(1).expect("a host");
         rest.split('/').next().expect("a host")
     }
 
-    /// `doorbell migrate`.
+    /// Runs `doorbell migrate`.
     pub(crate) fn migrate(&self, flags: &[&str]) {
         let output = self.doorbell(&[&["migrate"], flags].concat());
         assert!(
@@ -96,18 +109,18 @@ impl World {
         );
     }
 
-    /// The address of the world's database at another server.
+    /// Returns the address of the world's database at another server.
     pub(crate) fn database_at(&self, server_url: &str) -> String {
         let (server, _) = server_url.rsplit_once('/').expect("a URL with a database");
         format!("{server}/{}", self.name)
     }
 
-    /// One more session.
+    /// Opens one more session.
     pub(crate) fn connect(&self) -> PgConnection {
         self.connect_to(&self.database_url)
     }
 
-    /// A session at another address.
+    /// Opens a session at another address.
     pub(crate) fn connect_to(&self, url: &str) -> PgConnection {
         let options: PgConnectOptions = url.parse().expect("a database URL");
         self.runtime
@@ -136,7 +149,7 @@ impl World {
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    /// The same, for statements that may fail.
+    /// Runs statements that may fail.
     pub(crate) fn try_sql_on(
         &self,
         session: &mut PgConnection,
@@ -147,7 +160,8 @@ impl World {
             .map(drop)
     }
 
-    /// The one text that statements give on another session. They go in one round trip, so they may go through a pooler.
+    /// Returns the one text that statements give on another session. They are sent in one round
+    /// trip, so they may pass a pooler.
     pub(crate) fn text_on(&self, session: &mut PgConnection, sql: &str) -> String {
         let row = self
             .runtime
@@ -156,7 +170,7 @@ impl World {
         row.try_get(0).expect("a text")
     }
 
-    /// All rows of a query.
+    /// Returns all rows of a query.
     pub(crate) fn rows(&mut self, sql: &str) -> Vec<PgRow> {
         let mut session = self.session.take().expect("the world's session");
         let rows = self
@@ -166,13 +180,13 @@ impl World {
         rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// The texts that a query gives.
+    /// Returns the texts that a query gives.
     pub(crate) fn texts(&mut self, sql: &str) -> Vec<String> {
         let rows = self.rows(sql);
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// The one number that a query gives.
+    /// Returns the one number that a query gives.
     pub(crate) fn number(&mut self, sql: &str) -> i64 {
         let row = self.rows(sql).pop().expect("one row");
         row.try_get(0).expect("a bigint")
@@ -192,7 +206,7 @@ impl World {
         self.await_number("SELECT count(*) FROM outbox", 0);
     }
 
-    /// Waits until the relay of the table `outbox` sleeps: it holds the bell's key.
+    /// Waits until the relay of the table `outbox` sleeps: it holds the wake lock.
     #[track_caller]
     pub(crate) fn await_asleep(&mut self) {
         self.await_number(
@@ -211,7 +225,7 @@ impl World {
             .expect("the binary runs")
     }
 
-    /// A session that was lost, by a restart of the server, is opened again.
+    /// Reopens a session that was lost with a restart of the server.
     pub(crate) fn reconnect(&mut self) {
         self.session = None;
         let options: PgConnectOptions = self.database_url.parse().expect("a database URL");
@@ -222,7 +236,8 @@ impl World {
         self.session = Some(session);
     }
 
-    /// Relays have ended when a world does: nothing of theirs may be left. A server that the test has ended keeps nothing.
+    /// Relays end before their world: nothing of theirs may be left. A server that the test has
+    /// ended keeps nothing.
     fn await_nothing_left(&mut self) {
         let mut processes = Vec::new();
         let ended = within(PATIENCE, || {
@@ -234,7 +249,7 @@ impl World {
             return;
         };
         for (what, count) in LEFT {
-            // A session ends a moment after its client.
+            // A session ends shortly after its client.
             let gone = within(PATIENCE, || {
                 let row = self.runtime.block_on(session.fetch_one(count)).ok();
                 let left: i64 = row.map_or(0, |row| row.get(0));
@@ -275,7 +290,7 @@ pub(crate) fn doorbell(world: &World, arguments: &[&str]) -> Command {
         .args(arguments)
         .env_remove("DOORBELL_CONFIG")
         .env_remove("RUST_LOG")
-        // Many relays run at once here; a test that asks one gives it a port.
+        // Many relays run at once here; a test that sends requests gives its relay a port.
         .env("DOORBELL_LISTEN", "off")
         .env("DATABASE_URL", &world.database_url)
         .env("KAFKA_BROKERS", &world.services.kafka_brokers);

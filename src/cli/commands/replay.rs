@@ -1,0 +1,264 @@
+//! `doorbell replay`: sends records of a topic once more.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::anyhow;
+use clap::Args;
+use rustc_hash::FxHashSet;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::run::{heeding_signals, on_threads};
+use crate::cli::exit::{Failure, Outcome};
+use crate::cli::progress::CommandProgress;
+use crate::cli::terminal::print_json;
+use crate::config::{Settings, check_topic};
+use crate::kafka::{Copier, OffsetRange, Record, TopicReader, ago};
+
+/// The longest sleep before it is seen that the command is to stop.
+const TURN: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayFlags {
+    /// Read this topic
+    #[arg(long, value_name = "TOPIC")]
+    from: String,
+    /// Send the records to this topic, which must exist
+    #[arg(long, value_name = "TOPIC")]
+    to: String,
+    /// Allow --to to be the topic of --from: its consumers get the records again
+    #[arg(long)]
+    same_topic: bool,
+    /// Only records with this key
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Only records whose header `type` is this
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Start with events that were created in the last DURATION (2h), or since a time
+    /// (2026-11-30T08:00:00Z)
+    #[arg(long, value_name = "DURATION|TIME", value_parser = since)]
+    since: Option<Since>,
+    /// Send at most this many records a second; 0: no limit
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    rate: u32,
+    /// Leave out what --to already has from --from: after an interruption, the same command goes on
+    #[arg(long)]
+    resume: bool,
+    /// Leave out records without a header `id`, which other programs wrote
+    #[arg(long)]
+    allow_foreign: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// From when on events are replayed.
+#[derive(Debug, Clone, Copy)]
+enum Since {
+    Ago(Duration),
+    Time(SystemTime),
+}
+
+impl Since {
+    fn time(self) -> SystemTime {
+        match self {
+            Self::Ago(age) => ago(age),
+            Self::Time(time) => time,
+        }
+    }
+}
+
+/// Reads how long ago, or when.
+fn since(text: &str) -> Result<Since, &'static str> {
+    let age = humantime::parse_duration(text).map(Since::Ago);
+    age.or_else(|_| humantime::parse_rfc3339_weak(text).map(Since::Time))
+        .map_err(|_| "write a duration (2h) or a time (2026-11-30T08:00:00Z)")
+}
+
+/// What is replayed, and how far it is.
+struct Replay {
+    flags: ReplayFlags,
+    /// Places in --from that --to already has a copy of, with its id: a topic that was made anew has
+    /// other records there.
+    present: FxHashSet<(i32, i64, Option<Uuid>)>,
+    /// Records to send.
+    total: u64,
+}
+
+pub(crate) fn replay(settings: Settings, flags: ReplayFlags) -> Outcome {
+    for (flag, topic) in [("--from", &flags.from), ("--to", &flags.to)] {
+        check_topic(topic).map_err(|fault| Failure::Usage(format!("{flag} {topic:?}: {fault}")))?;
+    }
+    if flags.from == flags.to && !flags.same_topic {
+        return Err(Failure::Usage(format!(
+            "--from and --to are both {}: its consumers would get every record again; add --same-topic if that is meant",
+            flags.to
+        )));
+    }
+    if let (true, Some(Since::Ago(_))) = (flags.resume, flags.since) {
+        let words = "--since as a duration counts from each start, so --resume would leave a gap: write the time from which the first run counted, such as 2026-11-30T08:00:00Z";
+        return Err(Failure::Usage(words.into()));
+    }
+    on_threads(async {
+        let stop = CancellationToken::new();
+        let its_stop = stop.clone();
+        let work = spawn_blocking(move || Replay::run(&settings, flags, &its_stop));
+        heeding_signals(work, &stop).await??
+    })
+}
+
+impl Replay {
+    fn run(settings: &Settings, flags: ReplayFlags, stop: &CancellationToken) -> Outcome {
+        let range = OffsetRange {
+            since: flags.since.map(Since::time),
+            committed: true,
+            ..OffsetRange::default()
+        };
+        // The ends of both topics are fixed before the first copy.
+        let source = TopicReader::of(&settings.kafka, &flags.from, range)?;
+        let target = TopicReader::of(&settings.kafka, &flags.to, OffsetRange::default())?;
+        let mut replay = Self {
+            flags,
+            present: FxHashSet::default(),
+            total: 0,
+        };
+        if replay.flags.resume {
+            replay.find_copies(&target, stop)?;
+        }
+        replay.count(&source, stop)?;
+        replay.send(settings, &source.again()?, stop)
+    }
+
+    /// Finds what the target already has from the source.
+    fn find_copies(&mut self, target: &TopicReader, stop: &CancellationToken) -> Outcome {
+        target.read(|record| {
+            if let Some((topic, partition, offset)) = record.replayed_from()
+                && topic == self.flags.from
+            {
+                self.present.insert((partition, offset, record.id));
+            }
+            !stop.is_cancelled()
+        })?;
+        Ok(())
+    }
+
+    /// Counts the records to send. One without an id is an error, while nothing is sent yet.
+    fn count(&mut self, source: &TopicReader, stop: &CancellationToken) -> Outcome {
+        let mut foreign = None;
+        let mut total = 0;
+        source.read(|record| {
+            total += u64::from(self.is_wanted(&record));
+            if record.id.is_none() && self.is_selected(&record) && !self.flags.allow_foreign {
+                foreign = Some((record.partition, record.offset));
+            }
+            foreign.is_none() && !stop.is_cancelled()
+        })?;
+        self.total = total;
+        match foreign {
+            None => Ok(()),
+            Some((partition, offset)) => Err(anyhow!(
+                "topic {}, partition {partition}, offset {offset}: the record has no header `id`, so its consumers could not tell \
+                 it from a new event; nothing was sent. Add --allow-foreign to leave such records out",
+                self.flags.from
+            )
+            .into()),
+        }
+    }
+
+    /// Returns whether key and type are as asked, and the record is no copy within its own topic.
+    fn is_selected(&self, record: &Record<'_>) -> bool {
+        let flags = &self.flags;
+        let is_copy = flags.from == flags.to
+            && record
+                .replayed_from()
+                .is_some_and(|(topic, ..)| topic == flags.from);
+        let has_key = |key: &String| record.key == Some(key.as_bytes());
+        let has_type = |it: &String| record.header("type") == Some(it.as_str());
+        !is_copy
+            && flags.key.as_ref().is_none_or(has_key)
+            && flags.event_type.as_ref().is_none_or(has_type)
+    }
+
+    fn is_wanted(&self, record: &Record<'_>) -> bool {
+        record.id.is_some()
+            && self.is_selected(record)
+            && !self
+                .present
+                .contains(&(record.partition, record.offset, record.id))
+    }
+
+    fn send(self, settings: &Settings, source: &TopicReader, stop: &CancellationToken) -> Outcome {
+        let mut copier = Copier::new(&settings.kafka, stop.clone(), settings.stop_timeout)?;
+        let progress = CommandProgress::new(self.total, ("replayed", "records"));
+        let begun = Instant::now();
+        let mut sent = 0_u64;
+        let mut refused = Ok(());
+        let read = source.read(|record| {
+            if self.is_wanted(&record) {
+                pace(begun, sent, self.flags.rate, stop);
+                if stop.is_cancelled() {
+                    return false;
+                }
+                refused = copier.send(&self.flags.from, &record, &self.flags.to);
+                sent += 1;
+                progress.set(sent);
+            }
+            refused.is_ok() && !stop.is_cancelled()
+        });
+        let refused = refused
+            .and(read.map_err(|error| error.to_string()))
+            .and_then(|()| copier.finish());
+        let done = copier.acknowledged() as u64;
+        progress.end(done);
+        let (from, to) = (&self.flags.from, &self.flags.to);
+        if let Err(reason) = refused {
+            return Err(anyhow!(
+                "{reason}; {done} of {} records of {from} are in {to}: remove the cause, then run the same command with --resume",
+                self.total
+            )
+            .into());
+        }
+        self.say(done, begun.elapsed())?;
+        if stop.is_cancelled() {
+            return Err(anyhow!(
+                "stopped after {done} of {} records: the same command with --resume sends the others",
+                self.total
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    fn say(&self, done: u64, took: Duration) -> std::io::Result<()> {
+        let (from, to) = (&self.flags.from, &self.flags.to);
+        let present = self.present.len();
+        if self.flags.json {
+            return print_json(&serde_json::json!({
+                "from": from, "to": to, "replayed": done, "already_there": present, "seconds": took.as_secs_f64(),
+            }));
+        }
+        let took = humantime::format_duration(Duration::from_millis(took.as_millis() as u64));
+        println!("replayed {done} records of {from} into {to} in {took}");
+        if present > 0 {
+            println!("  {present} were there already");
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the next record may be sent.
+fn pace(begun: Instant, sent: u64, rate: u32, stop: &CancellationToken) {
+    if rate == 0 {
+        return;
+    }
+    let due = begun + Duration::from_secs_f64(sent as f64 / f64::from(rate));
+    while !stop.is_cancelled() {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(TURN));
+    }
+}

@@ -1,0 +1,190 @@
+//! Findings as text or JSON.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::flags::VerifyFlags;
+use super::judge::{Findings, Offender, RecordPlace, Tally};
+use crate::cli::terminal::print_json;
+use crate::kafka::TopicReader;
+
+#[derive(Debug, Serialize)]
+struct Topic {
+    name: String,
+    partitions: usize,
+    /// Offsets without a record at its beginning.
+    expired: i64,
+}
+
+/// All findings, and which of them fail the command.
+#[derive(Debug, Serialize)]
+pub(super) struct VerifyReport<'a> {
+    outbox: String,
+    topics: Vec<Topic>,
+    /// Records of other programs.
+    pub(super) foreign: u64,
+    #[serde(flatten)]
+    pub(super) findings: Findings,
+    #[serde(skip)]
+    flags: &'a VerifyFlags,
+}
+
+impl<'a> VerifyReport<'a> {
+    pub(super) fn new(outbox: String, flags: &'a VerifyFlags) -> Self {
+        Self {
+            outbox,
+            topics: Vec::new(),
+            foreign: 0,
+            findings: Findings::default(),
+            flags,
+        }
+    }
+
+    pub(super) fn note(&mut self, history: &TopicReader) {
+        self.topics.push(Topic {
+            name: history.topic.clone(),
+            partitions: history.partition_count,
+            expired: history.expired,
+        });
+    }
+
+    /// Returns the findings that fail the command, in one line.
+    pub(super) fn verdict(&self) -> Option<String> {
+        let (found, flags) = (&self.findings, self.flags);
+        let listed = |tally: &Option<Tally<i64>>| tally.as_ref().map_or(0, |tally| tally.count);
+        let unaccounted = found.unaccounted.unwrap_or(0);
+        let offences = [
+            (true, listed(&found.missing), "missing"),
+            (!flags.allow_doubles, found.doubled.count, "doubled"),
+            (!flags.allow_late, found.out_of_order.count, "out of order"),
+            (flags.strict, listed(&found.unlisted), "not in --ids"),
+            (flags.strict, unaccounted, "unaccounted for"),
+        ];
+        let said: Vec<String> = offences
+            .into_iter()
+            .filter(|(judged, count, _)| *judged && *count > 0)
+            .map(|(_, count, what)| format!("{count} {what}"))
+            .collect();
+        (!said.is_empty()).then(|| said.join(", "))
+    }
+
+    pub(super) fn print(&self) -> std::io::Result<()> {
+        if self.flags.json {
+            let mut value = serde_json::to_value(self)?;
+            value["ok"] = self.verdict().is_none().into();
+            return print_json(&value);
+        }
+        let mut out = std::io::stdout().lock();
+        self.counts(&mut out)?;
+        self.offenders(&mut out)
+    }
+
+    fn counts(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let found = &self.findings;
+        writeln!(out, "{}", self.outbox)?;
+        for topic in &self.topics {
+            let (partitions, expired) = (topic.partitions, topic.expired);
+            let text = format!("{}, {partitions} partitions", topic.name);
+            row(out, "topic", &text)?;
+            if expired > 0 {
+                let text = format!(
+                    "its first {expired} offsets have no record, by retention or compaction: events there cannot be found"
+                );
+                row(out, "", &text)?;
+            }
+        }
+        let number = |count: u64| Some(count.to_string());
+        let if_any = |count: u64, what: &str| (count > 0).then(|| format!("{count}{what}"));
+        let listed = |tally: &Option<Tally<i64>>| number(tally.as_ref()?.count);
+        let sent = if_any(found.sent_but_in_table, " that are already sent");
+        let sent = sent.map_or(String::new(), |sent| format!(", and {sent}"));
+        let unaccounted = found.unaccounted.map(|ids| {
+            format!("{ids} ids: rolled back, sent elsewhere, deleted by hand, or lost; --ids FILE tells which")
+        });
+        for (name, text) in [
+            ("records", number(found.records)),
+            ("events", number(found.events)),
+            (
+                "foreign",
+                if_any(self.foreign, " records of other programs"),
+            ),
+            (
+                "reused ids",
+                if_any(
+                    found.repeated_seqs,
+                    ": the sequence was reset, a backup was restored, or two outboxes use one topic; --ids cannot distinguish these rows",
+                ),
+            ),
+            (
+                "waiting",
+                Some(format!("{} rows in the table{sent}", found.waiting)),
+            ),
+            ("parked", if_any(found.parked, " dead letters")),
+            ("missing", listed(&found.missing)),
+            ("unaccounted", unaccounted),
+            ("not in --ids", listed(&found.unlisted)),
+            ("doubled", number(found.doubled.count)),
+            ("out of order", number(found.out_of_order.count)),
+        ] {
+            text.map_or(Ok(()), |text| row(out, name, &text))?;
+        }
+        Ok(())
+    }
+
+    fn offenders(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let found = &self.findings;
+        for (what, tally) in [
+            ("missing", found.missing.as_ref()),
+            (
+                "not in --ids",
+                found.unlisted.as_ref().filter(|_| self.flags.strict),
+            ),
+        ] {
+            let Some(tally) = tally else { continue };
+            for seq in &tally.first {
+                writeln!(out, "{what}: seq {seq}")?;
+            }
+            more(out, what, tally)?;
+        }
+        for (what, link, tally) in [
+            ("doubled", "the same event as", &found.doubled),
+            ("out of order", "after", &found.out_of_order),
+        ] {
+            for offender in &tally.first {
+                let (at, earlier) = (shown(&offender.place), shown(&offender.earlier));
+                writeln!(
+                    out,
+                    "{what}: {at}, {}; {link} {earlier}, seq {}",
+                    event(offender),
+                    offender.earlier_seq
+                )?;
+            }
+            more(out, what, tally)?;
+        }
+        Ok(())
+    }
+}
+
+fn row(out: &mut impl Write, name: &str, text: &str) -> std::io::Result<()> {
+    writeln!(out, "  {name:<13} {text}")
+}
+
+fn more<T>(out: &mut impl Write, what: &str, tally: &Tally<T>) -> std::io::Result<()> {
+    match tally.count - tally.first.len() as u64 {
+        0 => Ok(()),
+        others => writeln!(out, "{what}: {others} more"),
+    }
+}
+
+fn shown(place: &RecordPlace) -> String {
+    format!("{}/{}/{}", place.topic, place.partition, place.offset)
+}
+
+fn event(offender: &Offender) -> String {
+    let key = match &offender.key {
+        Some(key) => format!("key {key:?}"),
+        None => "no key".to_owned(),
+    };
+    format!("{key}, seq {}, id {}", offender.seq, offender.id)
+}

@@ -1,0 +1,54 @@
+//! What the file, or the sources laid over each other, say: text that is not validated yet.
+
+use std::collections::BTreeMap;
+
+use super::errors::Origin;
+use super::key::{Key, Section};
+use super::types::Secret;
+
+/// A value as it was written, with its place. Every value is kept as a secret until it is
+/// validated.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) value: Secret,
+    pub(super) origin: Origin,
+}
+
+/// Values by the section and the name of their keys.
+#[derive(Debug, Default)]
+pub(super) struct Values(BTreeMap<(Section, String), Given>);
+
+#[derive(Debug, Default)]
+pub(super) struct Layer {
+    pub(super) values: Values,
+    pub(super) outboxes: Vec<OutboxLayer>,
+    /// The file could not be read to its end: what seems missing may only be hidden.
+    pub(super) unparsable: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct OutboxLayer {
+    /// The line of its `[[outbox]]`, for errors about an outbox that sets nothing.
+    pub(super) origin: Option<Origin>,
+    pub(super) values: Values,
+}
+
+impl Values {
+    pub(super) fn lay(&mut self, key: &Key, name: &str, value: Secret, origin: Origin) {
+        let place = (key.section, name.to_owned());
+        self.0.insert(place, Given { value, origin });
+    }
+
+    pub(super) fn get(&self, section: Section, name: &str) -> Option<&Given> {
+        self.0.get(&(section, name.to_owned()))
+    }
+
+    /// What is given for the key, with its name: several for a key that stands for names of the
+    /// user's.
+    pub(super) fn of<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = (&'a str, &'a Given)> {
+        let given = self.0.iter();
+        given
+            .filter(|((section, name), _)| *section == key.section && key.has(name))
+            .map(|((_, name), given)| (name.as_str(), given))
+    }
+}

@@ -1,0 +1,98 @@
+//! The columns of an outbox table, by their roles.
+
+use super::table_name::check_name;
+
+/// A column that a table may lack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Optional {
+    /// The default name, and the table may lack it.
+    Default(String),
+    /// The user configured it, so the table must have it.
+    Named(String),
+}
+
+impl Optional {
+    /// The column's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Default(name) | Self::Named(name) => name,
+        }
+    }
+}
+
+/// The columns of an outbox table. Names are taken as they are, without SQL's folding to lower
+/// case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    /// The row's number, ascending.
+    pub id: String,
+    /// The event's type.
+    pub event_type: String,
+    /// The record's value.
+    pub payload: String,
+    /// The record's timestamp.
+    pub created_at: String,
+    /// The record's key.
+    pub key: Optional,
+    /// The record's topic, if it is not the one configured for the outbox.
+    pub topic: Optional,
+    /// Additional headers for the record.
+    pub headers: Optional,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self {
+            id: "id".into(),
+            event_type: "type".into(),
+            payload: "payload".into(),
+            created_at: "created_at".into(),
+            key: Optional::Default("key".into()),
+            topic: Optional::Default("topic".into()),
+            headers: Optional::Default("headers".into()),
+        }
+    }
+}
+
+/// The keys of `[outbox.columns]` and of `--column`.
+pub(crate) const KEYS: &[&str] = &[
+    "id",
+    "type",
+    "payload",
+    "created_at",
+    "key",
+    "topic",
+    "headers",
+];
+
+impl Columns {
+    /// The name of the column that `key`, one of [`KEYS`], stands for.
+    pub(crate) fn name(&self, key: &str) -> Option<&str> {
+        Some(match key {
+            "id" => &self.id,
+            "type" => &self.event_type,
+            "payload" => &self.payload,
+            "created_at" => &self.created_at,
+            "key" => self.key.name(),
+            "topic" => self.topic.name(),
+            "headers" => self.headers.name(),
+            _ => return None,
+        })
+    }
+
+    /// Names the column that `key`, one of [`KEYS`], stands for. Other keys change nothing.
+    pub(crate) fn map(&mut self, key: &str, column: String) -> Result<(), String> {
+        check_name(&column)?;
+        match key {
+            "id" => self.id = column,
+            "type" => self.event_type = column,
+            "payload" => self.payload = column,
+            "created_at" => self.created_at = column,
+            "key" => self.key = Optional::Named(column),
+            "topic" => self.topic = Optional::Named(column),
+            "headers" => self.headers = Optional::Named(column),
+            _ => {}
+        }
+        Ok(())
+    }
+}

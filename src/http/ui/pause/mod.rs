@@ -1,0 +1,3 @@
+//! The page `/pause`: pauses outboxes and ends their pauses.
+
+pub(crate) mod handler;

@@ -1,0 +1,226 @@
+//! Converts a row to a record's headers and timestamp.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rdkafka::message::{Header, OwnedHeaders};
+use serde_json::value::RawValue;
+
+use crate::config::{Outbox, Profile};
+use crate::event::{Event, OutboxId};
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("its headers are not a JSON object")]
+pub(crate) struct BadHeaders;
+
+/// The headers that the relay sets. A row's own of these names are left out: consumers that take
+/// the last header of a name would take the writer's for the relay's.
+pub(crate) struct RecordHeaders {
+    outbox: OutboxId,
+    profile: Profile,
+    fixed: BTreeMap<String, String>,
+}
+
+impl RecordHeaders {
+    pub(crate) fn new(id: OutboxId, outbox: &Outbox) -> Self {
+        Self {
+            outbox: id,
+            profile: outbox.profile,
+            fixed: outbox.fixed_headers.clone(),
+        }
+    }
+
+    /// Returns the relay's headers, followed by the row's own, and how many of those were left out.
+    pub(crate) fn of(&self, event: &Event<'_>) -> Result<(OwnedHeaders, u64), BadHeaders> {
+        let mut headers = OwnedHeaders::new_with_capacity(4 + self.fixed.len());
+        if self.profile == Profile::Doorbell {
+            let (mut id, mut seq) = ([0_u8; 36], Digits::default());
+            let event_id = self.outbox.event_id(event.row());
+            event_id.as_hyphenated().encode_lower(&mut id);
+            headers = with(headers, "id", Some(&id));
+            headers = with(headers, "seq", Some(seq.of(event.id)));
+            headers = with(headers, "type", Some(event.event_type));
+        }
+        for (name, value) in &self.fixed {
+            headers = with(headers, name, Some(value.as_bytes()));
+        }
+        match event.headers {
+            None => Ok((headers, 0)),
+            Some(own) => self.add_own(headers, own),
+        }
+    }
+
+    /// Adds the row's own headers: text as it is; `{"$base64": "…"}` as the bytes; numbers,
+    /// booleans, other objects and arrays as their JSON was written; null as a header without a
+    /// value.
+    fn add_own(
+        &self,
+        mut headers: OwnedHeaders,
+        own: &[u8],
+    ) -> Result<(OwnedHeaders, u64), BadHeaders> {
+        // JSON null is no headers: some libraries write it for the missing value.
+        let own: Option<BTreeMap<String, &RawValue>> =
+            serde_json::from_slice(own).map_err(|_| BadHeaders)?;
+        let mut left_out = 0;
+        for (key, value) in &own.unwrap_or_default() {
+            if self.profile.headers().contains(&key.as_str()) || self.fixed.contains_key(key) {
+                left_out += 1;
+                continue;
+            }
+            let text = value.get();
+            headers = match text.as_bytes().first() {
+                Some(b'"') => {
+                    let text: String = serde_json::from_str(text).map_err(|_| BadHeaders)?;
+                    with(headers, key, Some(text.as_bytes()))
+                }
+                Some(b'n') => with(headers, key, None),
+                _ => with(headers, key, Some(&bytes_of(text))),
+            };
+        }
+        Ok((headers, left_out))
+    }
+}
+
+fn with(headers: OwnedHeaders, key: &str, value: Option<&[u8]>) -> OwnedHeaders {
+    headers.insert(Header { key, value })
+}
+
+/// Returns the bytes that `{"$base64": "…"}` encodes, or the JSON itself.
+fn bytes_of(json: &str) -> Cow<'_, [u8]> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Encoded<'a> {
+        #[serde(rename = "$base64", borrow)]
+        text: Cow<'a, str>,
+    }
+    let encoded = json.starts_with('{').then(|| serde_json::from_str(json));
+    let bytes = match encoded {
+        Some(Ok(Encoded { text })) => STANDARD.decode(text.as_bytes()).ok(),
+        _ => None,
+    };
+    bytes.map_or(Cow::Borrowed(json.as_bytes()), Cow::Owned)
+}
+
+/// Returns milliseconds since the Unix epoch. `None`, which the producer reads as "now": Kafka
+/// cannot hold the time, or it is ahead of now, which brokers refuse.
+pub(crate) fn timestamp(created_at: i64) -> Option<i64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |it| it.as_millis() as i64);
+    let millis = created_at.div_euclid(1_000);
+    (1..=now).contains(&millis).then_some(millis)
+}
+
+/// Text of a number, without an allocation.
+#[derive(Default)]
+struct Digits {
+    text: [u8; 20],
+}
+
+impl Digits {
+    fn of(&mut self, number: i64) -> &[u8] {
+        let mut rest = &mut self.text[..];
+        write!(rest, "{number}").expect("the longest 64-bit number has 20 characters");
+        let free = rest.len();
+        &self.text[..20 - free]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::Headers;
+    use uuid::Uuid;
+
+    use super::*;
+
+    type Shown = Result<Vec<(String, Option<String>)>, BadHeaders>;
+
+    fn shown(own: Option<&str>) -> Shown {
+        let shown = shown_as(&Outbox::default(), own)?;
+        assert_eq!(shown[0].0, "id");
+        Ok(shown[1..].to_vec())
+    }
+
+    fn shown_as(outbox: &Outbox, own: Option<&str>) -> Shown {
+        let event = Event {
+            id: -7,
+            created_at: 5,
+            event_type: b"Shipped",
+            payload: None,
+            key: None,
+            topic: None,
+            headers: own.map(str::as_bytes),
+        };
+        let (headers, _) = RecordHeaders::new(OutboxId(Uuid::nil()), outbox).of(&event)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(headers
+            .iter()
+            .map(|h| (h.key.to_owned(), h.value.map(text)))
+            .collect())
+    }
+
+    #[test]
+    fn own_headers_follow_ours_and_any_json_value_has_a_text() {
+        let pair = |key: &str, value: Option<&str>| (key.to_owned(), value.map(str::to_owned));
+        let ours = [pair("seq", Some("-7")), pair("type", Some("Shipped"))];
+        assert_eq!(shown(None), Ok(ours.to_vec()));
+        let own = r#"{"a": "é🔔", "b": 1.50, "c": true, "d": null, "e": {"x": [1, "y"]}, "f": "", "": "g"}"#;
+        let expected = [
+            pair("", Some("g")),
+            pair("a", Some("é🔔")),
+            pair("b", Some("1.50")),
+            pair("c", Some("true")),
+            pair("d", None),
+            pair("e", Some(r#"{"x": [1, "y"]}"#)),
+            pair("f", Some("")),
+        ];
+        assert_eq!(shown(Some(own)), Ok([&ours[..], &expected[..]].concat()));
+        assert_eq!(shown(Some(" null ")), Ok(ours.to_vec()));
+        let encoded = r#"{"a": {"$base64": "wqnCrg=="}, "b": {"$base64": "?"}, "c": {"$base64": "wqk=", "x": 1}}"#;
+        let expected = [
+            pair("a", Some("©®")),
+            pair("b", Some(r#"{"$base64": "?"}"#)),
+            pair("c", Some(r#"{"$base64": "wqk=", "x": 1}"#)),
+        ];
+        assert_eq!(
+            shown(Some(encoded)),
+            Ok([&ours[..], &expected[..]].concat())
+        );
+        for bad in ["[]", "\"x\"", "1", "nul"] {
+            assert_eq!(shown(Some(bad)), Err(BadHeaders));
+        }
+    }
+
+    #[test]
+    fn without_a_profile_there_are_the_fixed_headers_and_the_rows_own_of_other_names() {
+        let pair = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+        let outbox = Outbox {
+            profile: Profile::None,
+            fixed_headers: [("source".to_owned(), "shop".to_owned())].into(),
+            ..Outbox::default()
+        };
+        let own = r#"{"id": "7", "source": "forged"}"#;
+        let expected = [pair("source", "shop"), pair("id", "7")];
+        assert_eq!(shown_as(&outbox, Some(own)), Ok(expected.to_vec()));
+        assert_eq!(shown_as(&outbox, None), Ok(expected[..1].to_vec()));
+    }
+
+    #[test]
+    fn timestamps_are_milliseconds_and_impossible_ones_are_left_to_the_producer() {
+        assert_eq!(timestamp(1_700_000_000_123_456), Some(1_700_000_000_123));
+        assert_eq!(timestamp(i64::MAX), None);
+        assert_eq!(timestamp(32_503_680_000_000_000), None, "the year 3000");
+        assert_eq!(timestamp(0), None);
+        assert_eq!(timestamp(-1), None);
+    }
+
+    #[test]
+    fn digits_hold_every_number() {
+        for number in [0, 7, -7, i64::MAX, i64::MIN] {
+            assert_eq!(Digits::default().of(number), number.to_string().as_bytes());
+        }
+    }
+}

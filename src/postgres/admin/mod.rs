@@ -1,0 +1,9 @@
+//! Statements of the commands.
+
+pub(crate) mod dead_letters;
+pub(crate) mod emit;
+pub(crate) mod held;
+pub(crate) mod pause;
+pub(crate) mod schema;
+pub(crate) mod scripts;
+pub(crate) mod status;

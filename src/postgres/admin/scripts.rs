@@ -1,0 +1,78 @@
+//! The files of SQL that come with the program, for the configured table and its columns. For the
+//! table `outbox` they are the files themselves.
+
+use crate::config::{Columns, TableName};
+use crate::postgres::columns::quote;
+
+const ROLES: &str = include_str!("../../../sql/roles.sql");
+
+const STRICT_ORDER: &str = include_str!("../../../sql/strict_order.sql");
+
+const EVENTS: &str = include_str!("../../../sql/events.sql");
+
+/// The claims of a consumer, which know no outbox.
+pub(crate) const INBOX: &str = include_str!("../../../sql/inbox.sql");
+
+/// Returns the SQL of the three roles, with their privileges on this table.
+pub(crate) fn roles(table: &TableName, columns: &Columns) -> String {
+    let column = |name: &str| match columns.name(name) {
+        Some(other) if other != name => quote(other),
+        _ => name.to_owned(),
+    };
+    let line = |line: &str| {
+        let Some((grant, role)) = line.split_once(" ON outbox ") else {
+            return line.to_owned();
+        };
+        let list = grant.split_once('(').and_then(|(right, list)| {
+            let names: Vec<_> = list.strip_suffix(')')?.split(", ").map(column).collect();
+            Some(format!("{right}({})", names.join(", ")))
+        });
+        format!("{} ON {table} {role}", list.unwrap_or(grant.to_owned()))
+    };
+    ROLES.lines().map(|it| line(it) + "\n").collect()
+}
+
+/// Returns the SQL that keeps the order of commits for the keys of this table.
+pub(crate) fn strict_order(table: &TableName, columns: &Columns) -> String {
+    let [table, key, id] = [&table.to_string(), columns.key.name(), &columns.id].map(literal);
+    format!("{STRICT_ORDER}\nSELECT doorbell.keep_order({table}, {key}, {id});\n")
+}
+
+/// Returns the SQL of an event store that sends its events through this table.
+pub(crate) fn events(table: &TableName) -> String {
+    let table = literal(&table.to_string());
+    format!("{EVENTS}\nSELECT doorbell.create_event_store({table});\n")
+}
+
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Leaves out the statements that begin and end a transaction, for one that has begun. What follows
+/// in it has the `search_path` that it had before.
+pub(crate) fn without_transaction(sql: &str) -> String {
+    const KEEP: &str = "\nDO $$ BEGIN PERFORM pg_catalog.set_config('doorbell.search_path', pg_catalog.current_setting('search_path'), true); END $$;\n";
+    const BRING_BACK: &str = "\nDO $$ BEGIN PERFORM pg_catalog.set_config('search_path', pg_catalog.current_setting('doorbell.search_path'), true); END $$;\n";
+    sql.replace("\nBEGIN;\n", KEEP)
+        .replace("\nCOMMIT;\n", BRING_BACK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roles_get_their_privileges_on_the_table_and_the_columns_that_are_configured() {
+        let mut columns = Columns::default();
+        let outbox = TableName::default();
+        assert_eq!(roles(&outbox, &columns), ROLES);
+        columns
+            .map("type", "Event Type".into())
+            .expect("a column's name");
+        let table = TableName::parse("app.\"Events\"").expect("a table's name");
+        let sql = roles(&table, &columns);
+        let grant = "\nGRANT INSERT (\"Event Type\", payload, key, headers) ON app.\"Events\" TO doorbell_writer;\n";
+        assert!(sql.contains(grant), "{sql}");
+        assert!(!sql.contains("ON outbox"), "{sql}");
+    }
+}

@@ -1,0 +1,170 @@
+//! What `doorbell status` asks the database.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::Row as _;
+use tokio::time::sleep;
+
+use crate::postgres::error::Result;
+use crate::postgres::inspect::lock_holders::{
+    Holder, WakeLockHolders, bell_holders, connected_relays, held_keys, leader_holders,
+    order_strangers,
+};
+use crate::postgres::inspect::{OldSnapshot, held_for};
+use crate::postgres::relay::registry::{self, Pause};
+use crate::postgres::session::Session;
+use crate::postgres::table::{Table, Trigger};
+
+/// Limit of a count of rows. Beyond it the exact number does not matter, and the count would take
+/// seconds.
+const COUNT_LIMIT: i64 = 1_000_000;
+
+/// A snapshot that is held for longer is reported. By then a queue of some thousand rows a second
+/// has a million dead rows.
+const OLD_SNAPSHOT: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    /// The table's quoted name with its schema.
+    pub outbox: String,
+    /// The pause, if an operator paused the outbox: then nothing is fetched.
+    pub paused: Option<Pause>,
+    /// Rows that wait or are on their way.
+    pub backlog: i64,
+    /// Whether there are more rows than were counted.
+    pub backlog_is_more: bool,
+    /// The lowest id.
+    pub oldest_id: Option<i64>,
+    /// Seconds since the row with the lowest id was created.
+    pub oldest_seconds: Option<f64>,
+    /// Whether the oldest row has changed within a second: then rows leave, however old they are.
+    pub moves: bool,
+    /// Rows that Kafka could not take. `None`: the role may not read them, or the schema is of an
+    /// earlier version.
+    pub dead: Option<i64>,
+    /// Keys that wait behind a row that Kafka cannot take (policy `hold-key`), as the leader
+    /// publishes it.
+    pub held_keys: i64,
+    /// Rows that Kafka has and that the table keeps, as the leader publishes it.
+    pub kept_rows: u64,
+    /// Relays that are connected to the database while none leads.
+    pub connected: Vec<String>,
+    /// Holder of the leader's lock. If it is not a relay, nothing is delivered.
+    pub leader: Option<Holder>,
+    pub standbys: Vec<Holder>,
+    /// Holders of the wake lock, which tells writers whether to ring.
+    pub bell: WakeLockHolders,
+    /// Sessions that keep writers waiting by locks of `sql/strict_order.sql` and are no writers.
+    pub order_strangers: Vec<Holder>,
+    /// Sessions and others that have long prevented vacuum from removing dead rows of this
+    /// database.
+    pub snapshots: Vec<OldSnapshot>,
+    /// `enabled`, `of an earlier version`, `disabled` or `missing`.
+    pub trigger: &'static str,
+}
+
+/// Seconds from which on a waiting row is stuck: the default of the sweep.
+pub(crate) const LONG_WAIT: f64 = 60.0;
+
+pub(crate) async fn status(session: &mut Session, table: &Table) -> Result<Status> {
+    let mut status = session
+        .reading(async |session| ask(session, table).await)
+        .await?;
+    // A time of creation may be anything, and a backlog may be old: another row is first if rows
+    // leave.
+    if status.leader.is_some() && status.oldest_seconds >= Some(LONG_WAIT) {
+        sleep(Duration::from_secs(1)).await;
+        let oldest = session
+            .reading(async |session| oldest(session, table).await)
+            .await?;
+        status.moves = oldest.map(|(id, _)| id) != status.oldest_id;
+    }
+    Ok(status)
+}
+
+/// Returns id and age of the row with the lowest id.
+async fn oldest(session: &mut Session, table: &Table) -> Result<Option<(i64, f64)>> {
+    let (id, created_at, quoted) = (&table.columns.id, &table.columns.created_at, &table.quoted);
+    let oldest = format!(
+        "SELECT {id}, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - {created_at}) FROM {quoted} \
+         WHERE pg_catalog.isfinite({created_at}) ORDER BY {id} LIMIT 1"
+    );
+    let rows = session.all(&oldest, |q| q).await?;
+    let row = rows.first();
+    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .transpose()
+}
+
+/// Counts the rows. From a million on it estimates by the ids, which is exact if no id was skipped.
+pub(crate) async fn backlog(session: &mut Session, table: &Table) -> Result<u64> {
+    let (id, quoted) = (&table.columns.id, &table.quoted);
+    let (count, span) = (
+        count(table),
+        format!("SELECT pg_catalog.max({id})::float8 - pg_catalog.min({id}) + 1 FROM {quoted}"),
+    );
+    session
+        .reading(async |session| {
+            let rows: i64 = session.value(&count, |q| q).await?;
+            if rows <= COUNT_LIMIT {
+                return Ok(rows as u64);
+            }
+            let span: Option<f64> = session.value(&span, |q| q).await?;
+            Ok(span.unwrap_or_default() as u64)
+        })
+        .await
+}
+
+fn count(table: &Table) -> String {
+    let quoted = &table.quoted;
+    format!("SELECT count(*) FROM (SELECT FROM {quoted} LIMIT {COUNT_LIMIT} + 1) r")
+}
+
+async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
+    let quoted = &table.quoted;
+    let backlog: i64 = session.value(&count(table), |q| q).await?;
+    let oldest = oldest(session, table).await?;
+    let (leader, standbys) = leader_holders(session, table).await?;
+    let bell = bell_holders(session, table).await?;
+    let connected = match leader {
+        None => connected_relays(session).await?,
+        Some(_) => Vec::new(),
+    };
+    Ok(Status {
+        outbox: quoted.clone(),
+        paused: registry::entry(session, quoted).await?.pause,
+        backlog: backlog.min(COUNT_LIMIT),
+        backlog_is_more: backlog > COUNT_LIMIT,
+        oldest_id: oldest.map(|(id, _)| id),
+        oldest_seconds: oldest.map(|(_, seconds)| seconds),
+        moves: false,
+        dead: dead(session, table).await?,
+        held_keys: held_keys(session, leader.as_ref(), table).await?,
+        kept_rows: leader.as_ref().map_or(0, Holder::kept_rows),
+        connected,
+        leader,
+        standbys,
+        bell,
+        order_strangers: order_strangers(session, table).await?,
+        snapshots: held_for(session, OLD_SNAPSHOT).await?,
+        trigger: match table.trigger {
+            Trigger::Enabled => "enabled",
+            Trigger::Earlier => "of an earlier version",
+            Trigger::Disabled => "disabled",
+            Trigger::Missing => "missing",
+        },
+    })
+}
+
+async fn dead(session: &mut Session, table: &Table) -> Result<Option<i64>> {
+    const MAY: &str = "SELECT coalesce(pg_catalog.has_column_privilege(t.oid, 'outbox', 'SELECT') \
+        AND pg_catalog.has_column_privilege(t.oid, 'retried_at', 'SELECT'), false) \
+        FROM (SELECT pg_catalog.to_regclass('doorbell.dead')::oid AS oid) t";
+    const COUNT: &str =
+        "SELECT count(*) FROM doorbell.dead WHERE outbox = $1 AND retried_at IS NULL";
+    if !session.value::<bool>(MAY, |q| q).await? {
+        return Ok(None);
+    }
+    let count = session.value(COUNT, |q| q.bind(&table.quoted)).await?;
+    Ok(Some(count))
+}

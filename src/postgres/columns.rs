@@ -1,0 +1,219 @@
+//! What the columns of an outbox are mapped to.
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::error::{Error, Result};
+use super::session::Session;
+use crate::config::{Columns, Optional};
+
+/// The columns of an outbox, each as an SQL expression that yields the form the relay reads.
+#[derive(Debug, Clone)]
+pub struct MappedColumns {
+    /// `id` as its quoted name.
+    pub id: String,
+    /// `created_at` as timestamptz.
+    pub created_at: String,
+    pub event_type: String,
+    /// `payload` as text or bytea.
+    pub payload: String,
+    pub payload_is_bytes: bool,
+    /// `key` as text or bytea, or NULL.
+    pub key: String,
+    pub key_is_bytes: bool,
+    /// `topic` as text, or NULL.
+    pub topic: String,
+    /// `headers` as text, or NULL.
+    pub headers: String,
+    /// What is known of the sizes of type, payload, key, topic and headers.
+    pub sizes: [Size; 5],
+}
+
+/// What the server knows of the size of a value without reading it from TOAST.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Size {
+    /// A few bytes, or no column.
+    Small,
+    /// This expression is the size.
+    Known(String),
+    /// A document, whose text the server builds to send it. This expression is the stored size,
+    /// from which the size of the text does not follow.
+    Stored(String),
+}
+
+impl MappedColumns {
+    pub fn has_key(&self) -> bool {
+        self.key != NO_COLUMN
+    }
+}
+
+/// Expression for an optional column that the table lacks.
+const NO_COLUMN: &str = "NULL::text";
+
+/// `indexed`: a usable index begins with the column. `unique`: a unique index covers it alone.
+const COLUMNS: &str = "SELECT a.attname::text AS name, a.attnotnull AS not_null, b.typname::text AS type, b.typtype::text AS typtype, \
+    EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = a.attnum) AS indexed, \
+    EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indisunique \
+            AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) AS unique \
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+    JOIN pg_catalog.pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
+    WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
+
+pub(crate) struct Column {
+    name: String,
+    /// Name of the base type, or `enum`.
+    kind: String,
+    pub(crate) not_null: bool,
+    pub(crate) indexed: bool,
+    pub(crate) unique: bool,
+}
+
+impl Column {
+    fn size(&self) -> Size {
+        let name = quote(&self.name);
+        match self.kind.as_str() {
+            "text" | "varchar" | "bpchar" | "bytea" => {
+                Size::Known(format!("pg_catalog.octet_length({name})"))
+            }
+            "json" | "jsonb" => Size::Stored(format!("pg_catalog.pg_column_size({name})")),
+            _ => Size::Small,
+        }
+    }
+}
+
+pub(crate) struct Found<'a> {
+    table: &'a str,
+    columns: Vec<Column>,
+}
+
+impl<'a> Found<'a> {
+    pub(crate) async fn read(session: &mut Session, table: &'a str, oid: u32) -> Result<Self> {
+        let rows = session.all(COLUMNS, |q| q.bind(i64::from(oid))).await?;
+        let column = |row: &PgRow| -> Result<Column> {
+            let typtype: String = row.try_get("typtype")?;
+            Ok(Column {
+                name: row.try_get("name")?,
+                kind: if typtype == "e" {
+                    "enum".into()
+                } else {
+                    row.try_get("type")?
+                },
+                not_null: row.try_get("not_null")?,
+                indexed: row.try_get("indexed")?,
+                unique: row.try_get("unique")?,
+            })
+        };
+        let columns = rows.iter().map(column).collect::<Result<_>>()?;
+        Ok(Self { table, columns })
+    }
+
+    pub(crate) fn required(&self, name: &str) -> Result<&Column> {
+        self.columns
+            .iter()
+            .find(|column| column.name == name)
+            .ok_or_else(|| no_column(self.table, name))
+    }
+
+    fn optional(&self, name: &Optional) -> Result<Option<&Column>> {
+        match name {
+            Optional::Named(name) => self.required(name).map(Some),
+            Optional::Default(name) => Ok(self.columns.iter().find(|column| column.name == *name)),
+        }
+    }
+
+    pub(crate) fn map(&self, columns: &Columns) -> Result<MappedColumns> {
+        let or_null = |expression: Option<String>| expression.unwrap_or_else(|| NO_COLUMN.into());
+        let optional = |name: &Optional, role: &str, kinds: &[&str]| -> Result<String> {
+            let column = self.optional(name)?;
+            Ok(or_null(
+                column
+                    .map(|column| self.expression(column, role, kinds))
+                    .transpose()?,
+            ))
+        };
+        Ok(MappedColumns {
+            id: {
+                let column = self.required(&columns.id)?;
+                self.expression(column, "id", &["int8"])?
+            },
+            created_at: self.expression(
+                self.required(&columns.created_at)?,
+                "created_at",
+                &["timestamptz", "timestamp"],
+            )?,
+            event_type: self.expression(self.required(&columns.event_type)?, "type", TEXTS)?,
+            payload_is_bytes: self.required(&columns.payload)?.kind == "bytea",
+            key_is_bytes: self
+                .optional(&columns.key)?
+                .is_some_and(|column| column.kind == "bytea"),
+            payload: self.expression(
+                self.required(&columns.payload)?,
+                "payload",
+                &["text", "varchar", "json", "jsonb", "bytea"],
+            )?,
+            key: optional(
+                &columns.key,
+                "key",
+                &[
+                    "text", "varchar", "bpchar", "name", "enum", "bytea", "uuid", "int8", "int4",
+                    "int2",
+                ],
+            )?,
+            topic: optional(&columns.topic, "topic", TEXTS)?,
+            headers: optional(&columns.headers, "headers", &["jsonb", "json"])?,
+            sizes: [
+                self.required(&columns.event_type).map(Some)?,
+                self.required(&columns.payload).map(Some)?,
+                self.optional(&columns.key)?,
+                self.optional(&columns.topic)?,
+                self.optional(&columns.headers)?,
+            ]
+            .map(|column| column.map_or(Size::Small, Column::size)),
+        })
+    }
+
+    /// Returns the column in the form that is read: text, bytea, bigint and timestamptz are sent as
+    /// they are stored.
+    fn expression(&self, column: &Column, role: &str, kinds: &[&str]) -> Result<String> {
+        if !kinds.contains(&column.kind.as_str()) {
+            return Err(Error::refused(
+                format!(
+                    "column {} of {} is of type {}, which cannot be an outbox's {role}",
+                    quote(&column.name),
+                    self.table,
+                    column.kind
+                ),
+                format!("use one of: {}", kinds.join(", ").replace("int8", "bigint")),
+            ));
+        }
+        let name = quote(&column.name);
+        let expression = match column.kind.as_str() {
+            "text" | "varchar" | "bytea" | "timestamptz" => name,
+            "int8" if role == "id" => name,
+            // Read in the session's time zone, which is UTC.
+            "timestamp" => format!("{name}::timestamptz"),
+            _ => format!("{name}::text"),
+        };
+        // A row's time is part of its identity, so a row without a time gets the same one each
+        // time.
+        Ok(if role == "created_at" && !column.not_null {
+            format!("coalesce({expression}, 'epoch'::timestamptz)")
+        } else {
+            expression
+        })
+    }
+}
+
+/// The refusal of a table without a column.
+pub(super) fn no_column(table: &str, name: &str) -> Error {
+    Error::refused(
+        format!("table {table} has no column {}", quote(name)),
+        "map it under [outbox.columns] or with --column, or add it",
+    )
+}
+
+const TEXTS: &[&str] = &["text", "varchar", "bpchar", "name", "enum"];
+
+pub(crate) fn quote(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}

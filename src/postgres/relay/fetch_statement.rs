@@ -1,0 +1,174 @@
+//! The statement of a fetch.
+
+use crate::postgres::columns::Size;
+use crate::postgres::table::Table;
+
+/// The plans must not depend on statistics: PostgreSQL would scan a table that was empty a moment
+/// ago as a whole for each batch.
+pub(crate) const READER_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0";
+
+/// What the text of a JSON document is replaced with that is too large to be read, followed by its
+/// size. No JSON begins with it.
+pub(crate) const WITHHELD: u8 = b'!';
+
+/// A topic is no longer than this, and neither is a type that a topic is made of.
+const LONGEST_TOPIC: usize = 249;
+/// An array of small numbers takes up to five times as many bytes in jsonb as in its text.
+const JSONB_OVERHEAD: usize = 8;
+
+/// The statements of a reader.
+pub(crate) struct FetchStatements {
+    /// Rows above a cursor.
+    pub(crate) above: String,
+    /// The same together with the rows in gaps.
+    pub(crate) with_gaps: String,
+    /// The identity of the first row that `with_gaps` would read.
+    pub(crate) first: String,
+    /// One row without its payload and its headers.
+    pub(crate) outline: String,
+    pub(crate) sizes: [Size; 5],
+}
+
+/// Returns the statements that read rows of at most `largest` bytes.
+///
+/// The server cuts a batch before it reads it. It first sums the sizes of all rows asked for, which
+/// it knows without reading them from TOAST. As a rule they fit. Only if they do not fit, a running
+/// sum finds how many rows do, and a last row with the id NULL shows the cut. If the first row
+/// alone is larger than `largest`, it comes without payload and headers, and the row with the id
+/// NULL has its size as its type.
+///
+/// The size of json and jsonb is that of the text, which the server has to build. It is known only
+/// for each row in its turn: a text that is too large is replaced by its size. The reader ends a
+/// batch that grows beyond its bytes for this reason.
+pub(crate) fn fetch_statements(table: &Table, largest: usize) -> FetchStatements {
+    let c = &table.columns;
+    let columns = columns(table);
+    let identity = format!("{} AS id, {} AS created_at", c.id, c.created_at);
+    let outline = outline(table, largest);
+    FetchStatements {
+        above: cut(table, largest, |select, limit| {
+            let select = select.unwrap_or(&columns);
+            above(table, select, limit)
+        }),
+        with_gaps: cut(table, largest, |select, limit| {
+            let select = select.unwrap_or(&columns);
+            with_gaps(table, select, limit)
+        }),
+        first: with_gaps(table, &identity, "1"),
+        outline: format!(
+            "SELECT {outline} FROM ({} WHERE {} = $1 AND {} = $2) r",
+            stored_rows(table),
+            c.id,
+            c.created_at
+        ),
+        sizes: c.sizes.clone(),
+    }
+}
+
+fn above(table: &Table, select: &str, limit: &str) -> String {
+    let (from, id) = (&table.quoted, &table.columns.id);
+    format!("SELECT {select} FROM {from} doorbell_o WHERE {id} > $1 ORDER BY {id} LIMIT {limit}")
+}
+
+/// The alias of the table hides its own name, which may be that of another alias.
+fn with_gaps(table: &Table, select: &str, limit: &str) -> String {
+    let (from, id) = (&table.quoted, &table.columns.id);
+    let above = above(table, select, "$2");
+    format!(
+        "(SELECT doorbell_r.* FROM ROWS FROM (pg_catalog.unnest($4::bigint[]), pg_catalog.unnest($5::bigint[])) AS doorbell_gap (low, high) \
+         CROSS JOIN LATERAL (SELECT {select} FROM {from} doorbell_o WHERE {id} >= doorbell_gap.low AND {id} <= doorbell_gap.high \
+         ORDER BY {id} LIMIT $2) doorbell_r LIMIT $2) UNION ALL ({above}) LIMIT {limit}"
+    )
+}
+
+/// Reads all rows, under the same names whatever the columns are called.
+pub(crate) fn stored_rows(table: &Table) -> String {
+    format!("SELECT {} FROM {} doorbell_o", columns(table), table.quoted)
+}
+
+fn columns(table: &Table) -> String {
+    let c = &table.columns;
+    format!(
+        "{} AS id, {} AS created_at, {} AS type, {} AS payload, {} AS key, {} AS topic, {} AS headers",
+        c.id, c.created_at, c.event_type, c.payload, c.key, c.topic, c.headers,
+    )
+}
+
+/// Cuts the rows of a statement after the row that reaches `$3` bytes.
+///
+/// The server chooses the limit once, by a condition that no row takes part in. Plain sums cost
+/// less than one sum over the sizes of rows.
+fn cut(table: &Table, largest: usize, rows: impl Fn(Option<&str>, &str) -> String) -> String {
+    let (mut select, mut total, mut size, mut sure) = (
+        vec!["NULL"],
+        vec!["0"],
+        vec!["0::bigint"],
+        vec!["0::bigint"],
+    );
+    let sizes = table.columns.sizes.iter().enumerate();
+    let parts: Vec<[String; 4]> = sizes
+        .filter_map(|(n, size)| {
+            let (expression, share) = match size {
+                Size::Small => return None,
+                Size::Known(expression) => (expression, 1),
+                Size::Stored(expression) => (expression, JSONB_OVERHEAD),
+            };
+            Some([
+                format!("{expression} AS s{n}"),
+                format!("coalesce(sum(s{n}), 0)"),
+                format!("coalesce(s{n}, 0)"),
+                format!("coalesce(s{n}, 0) / {share}"),
+            ])
+        })
+        .collect();
+    for [column, sum, one, least] in &parts {
+        select.push(column);
+        total.push(sum);
+        size.push(one);
+        sure.push(least);
+    }
+    let sizes = rows(Some(&select.join(", ")), "$2");
+    let [total, size, sure] = [total, size, sure].map(|terms| terms.join(" + "));
+    let limit = "CASE WHEN (SELECT fits FROM doorbell_total) THEN $2 ELSE (SELECT rows FROM doorbell_cut) END";
+    let (all, first) = (rows(None, limit), rows(None, "1"));
+    let [_, payload, .., headers] = &table.columns.sizes;
+    let withhold = |column: &str, size: &Size| match size {
+        Size::Stored(_) => format!(
+            "CASE WHEN pg_catalog.octet_length({column}) <= {largest} THEN {column} \
+             ELSE '{}' || pg_catalog.octet_length({column})::text END",
+            char::from(WITHHELD)
+        ),
+        Size::Small | Size::Known(_) => column.to_owned(),
+    };
+    format!(
+        "WITH doorbell_total AS MATERIALIZED (SELECT {total} < $3 AS fits FROM ({sizes}) r), \
+         doorbell_cut AS MATERIALIZED (SELECT count(*) FILTER (WHERE most <= {largest}) AS rows, min(before + size)::text AS first FROM \
+         (SELECT size, sum(size) OVER w - size AS before, max(sure) OVER w AS most FROM \
+         (SELECT {size} AS size, {sure} AS sure FROM ({sizes}) r WHERE NOT (SELECT fits FROM doorbell_total)) s \
+         WINDOW w AS (ROWS UNBOUNDED PRECEDING)) c WHERE before < $3) \
+         SELECT id, created_at, type, {}, key, topic, {} FROM ({all}) r \
+         UNION ALL (SELECT {} FROM ({first}) r WHERE (SELECT rows = 0 FROM doorbell_cut) AND NOT (SELECT fits FROM doorbell_total)) \
+         UNION ALL (SELECT NULL, NULL, CASE WHEN rows = 0 THEN first END, NULL, NULL, NULL, NULL \
+         FROM doorbell_cut WHERE NOT (SELECT fits FROM doorbell_total))",
+        withhold("payload", payload),
+        withhold("headers", headers),
+        outline(table, largest),
+    )
+}
+
+/// Selects a row without its payload and its headers: what its policy and its key follow from.
+fn outline(table: &Table, largest: usize) -> String {
+    let [event_type, _, key, topic, _] = &table.columns.sizes;
+    let within = |column: &str, size: &Size, most: usize| match size {
+        Size::Known(_) => {
+            format!("CASE WHEN pg_catalog.octet_length({column}) <= {most} THEN {column} END")
+        }
+        Size::Small | Size::Stored(_) => column.to_owned(),
+    };
+    format!(
+        "id, created_at, {}, NULL, {}, {}, NULL",
+        within("type", event_type, LONGEST_TOPIC),
+        within("key", key, largest),
+        within("topic", topic, LONGEST_TOPIC),
+    )
+}

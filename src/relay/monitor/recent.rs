@@ -1,0 +1,108 @@
+//! The rows that were sent last, so that a question after one of them needs no database.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::event::{OutboxId, RowId};
+use crate::sync::lock;
+
+/// Rows that are remembered: 160 kB.
+const REMEMBERED: usize = 10_000;
+
+/// Rows that Kafka has acknowledged, of the outbox that the relay served last.
+#[derive(Debug, Default)]
+pub(crate) struct RecentlySent {
+    rows: Mutex<(Option<OutboxId>, VecDeque<RowId>)>,
+    /// How many rows were ever added.
+    added: watch::Sender<u64>,
+}
+
+impl RecentlySent {
+    /// Adds rows in the order in which they were sent.
+    pub(crate) fn add(&self, outbox: OutboxId, sent: impl ExactSizeIterator<Item = RowId>) {
+        let count = sent.len();
+        let last = sent.skip(count.saturating_sub(REMEMBERED));
+        let mut rows = lock(&self.rows);
+        if rows.0.replace(outbox) != Some(outbox) {
+            rows.1.clear();
+        }
+        let room = REMEMBERED - last.len();
+        let surplus = rows.1.len().saturating_sub(room);
+        rows.1.drain(..surplus);
+        rows.1.extend(last);
+        // Under the lock, so that the number is that of the rows.
+        self.added.send_modify(|added| *added += count as u64);
+    }
+
+    /// Returns whether the event with this id was among the last. Derives the id of each of them.
+    pub(crate) fn has_event(&self, id: Uuid) -> bool {
+        let remembered = lock(&self.rows).clone();
+        let (Some(outbox), rows) = remembered else {
+            return false;
+        };
+        rows.iter().any(|row| outbox.event_id(*row) == id)
+    }
+
+    /// Waits until the row was sent, or has been among the last. Cancel-safe.
+    pub(crate) async fn sent(&self, row: RowId) {
+        let mut changes = self.added.subscribe();
+        let mut seen = 0;
+        loop {
+            {
+                let rows = lock(&self.rows);
+                let added = *changes.borrow_and_update();
+                let new = usize::try_from(added - seen).unwrap_or(usize::MAX);
+                if rows.1.iter().rev().take(new).any(|it| *it == row) {
+                    return;
+                }
+                seen = added;
+            }
+            // The sender is a part of this value, so it is there.
+            changes.changed().await.ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter::once;
+
+    use super::*;
+
+    fn row(id: i64) -> RowId {
+        RowId { id, created_at: 7 }
+    }
+
+    #[test]
+    fn the_last_rows_are_remembered_and_those_of_another_outbox_are_forgotten() {
+        let recent = RecentlySent::default();
+        let (one, other) = (OutboxId(Uuid::nil()), OutboxId(Uuid::max()));
+        assert!(!recent.has_event(one.event_id(row(1))));
+        recent.add(one, once(row(1)));
+        assert!(recent.has_event(one.event_id(row(1))));
+        assert!(!recent.has_event(other.event_id(row(1))));
+        let last = REMEMBERED as i64 + 1;
+        recent.add(one, (2..last).map(row).collect::<Vec<_>>().into_iter());
+        assert!(recent.has_event(one.event_id(row(1))));
+        recent.add(one, once(row(last)));
+        assert!(!recent.has_event(one.event_id(row(1))));
+        assert!(recent.has_event(one.event_id(row(last))));
+        recent.add(other, once(row(5)));
+        assert!(!recent.has_event(one.event_id(row(last))));
+        assert!(recent.has_event(other.event_id(row(5))));
+    }
+
+    #[test]
+    fn a_row_is_awaited_and_one_that_was_sent_before_is_seen_at_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(async {
+            let recent = RecentlySent::default();
+            let send = async { recent.add(OutboxId(Uuid::nil()), once(row(3))) };
+            tokio::join!(recent.sent(row(3)), send);
+            recent.sent(row(3)).await;
+        });
+    }
+}

@@ -1,0 +1,14 @@
+//! Second stage: turns batches of rows into records, in order.
+//!
+//! | file | what |
+//! |---|---|
+//! | `publisher` | routes each row and hands it to the producer |
+//! | `routes` | to which topic a row goes, and whether it may |
+//! | `admission` | checks before a row is produced: whether its topic or its key waits |
+
+mod admission;
+mod publisher;
+mod routes;
+
+pub(crate) use publisher::{Publisher, TopicCache};
+pub(crate) use routes::Routes;

@@ -1,0 +1,8 @@
+//! What `doorbell check` and `status` conclude: each hazard has its finding and its remedy, causes
+//! are told apart, and ordinary traffic is no finding.
+
+mod causes;
+mod hazards;
+mod quiet;
+mod remedies;
+mod tail;

@@ -1,0 +1,6 @@
+//! What wakes a relay that sleeps, and what that costs the database.
+
+mod backlog;
+mod bell;
+mod prepared;
+mod wakes;
