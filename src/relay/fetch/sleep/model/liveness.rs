@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 use stateright::Model;
 
-use super::parts::Parts;
+use super::parts::{Edge, Parts};
 use super::relay::{FetchOutcome, Turn};
 use super::{BELL, Bell, Deed, Move, Mutant, SMALL, State, TWO_RELAYS, Writer};
 
@@ -39,12 +39,6 @@ fn whim(next: Move) -> u8 {
 
 const NO_ROOM: u8 = 1;
 const STAY_AWAKE: u8 = 2;
-
-pub(super) struct Edge {
-    pub(super) to: usize,
-    duty: u8,
-    whim: u8,
-}
 
 /// All reachable states, with the moves between them.
 struct Graph {

@@ -1,8 +1,13 @@
 //! Strongly connected components by Tarjan's algorithm, without recursion: paths are deep.
 
-use super::liveness::Edge;
-
 const UNSEEN: usize = usize::MAX;
+
+/// A move to the state `to`, of these kinds, a bit for each.
+pub(super) struct Edge {
+    pub(super) to: usize,
+    pub(super) duty: u8,
+    pub(super) whim: u8,
+}
 
 /// A graph that is split into components; some are split again when states are left out.
 pub(super) struct Parts<'a> {
