@@ -196,22 +196,38 @@ COMMENT ON FUNCTION doorbell.ring() IS 'Trigger: tells the relay that rows were 
 
 -- Takes a session-level advisory lock, or gives up after a time. A time-out that is caught here is
 -- not written to the server log. One that the client sets would be, at each attempt of each
--- standby.
+-- standby. With log_lock_waits, which is on by default from PostgreSQL 19, the server also logs a
+-- wait that outlasts deadlock_timeout: there the time is spent in turns that are shorter.
 CREATE OR REPLACE FUNCTION doorbell.lock_within(class int, key int, wait interval) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    give_up timestamptz := pg_catalog.clock_timestamp() + wait;
+    turn interval := wait;
 BEGIN
-    PERFORM pg_catalog.set_config('lock_timeout',
-        (pg_catalog.date_part('epoch', wait) * 1000)::int::text || 'ms', true);
-    PERFORM pg_catalog.pg_advisory_lock(class, key);
-    RETURN true;
-EXCEPTION WHEN lock_not_available THEN
-    -- The grant may have come together with the time-out.
-    RETURN EXISTS (
-        SELECT FROM pg_catalog.pg_locks l
-        WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
-          AND l.pid = pg_catalog.pg_backend_pid()
-          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-          AND l.classid = class::oid AND l.objid = key::oid);
+    IF pg_catalog.current_setting('log_lock_waits')::boolean THEN
+        turn := 0.8 * pg_catalog.current_setting('deadlock_timeout')::interval;
+    END IF;
+    LOOP
+        BEGIN
+            PERFORM pg_catalog.set_config('lock_timeout', greatest(1, pg_catalog.round(1000 * pg_catalog.date_part('epoch',
+                least(turn, give_up - pg_catalog.clock_timestamp()))))::text || 'ms', true);
+            PERFORM pg_catalog.pg_advisory_lock(class, key);
+            RETURN true;
+        EXCEPTION WHEN lock_not_available THEN
+            -- The grant may have come together with the time-out.
+            IF EXISTS (
+                SELECT FROM pg_catalog.pg_locks l
+                WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
+                  AND l.pid = pg_catalog.pg_backend_pid()
+                  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+                  AND l.classid = class::oid AND l.objid = key::oid) THEN
+                RETURN true;
+            END IF;
+        END;
+        IF pg_catalog.clock_timestamp() >= give_up THEN
+            RETURN false;
+        END IF;
+    END LOOP;
 END
 $$;
 COMMENT ON FUNCTION doorbell.lock_within(int, int, interval) IS 'Waits for a session-level advisory lock, for a bounded time';

@@ -1,6 +1,7 @@
 //! Several copies of a relay, how they end, and several outboxes in one process.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -190,4 +191,36 @@ fn one_process_relays_several_outboxes() {
     other.await_log_times("standby", 2);
     assert!(relay.stop().success());
     other.await_log_times("leading", 2);
+}
+
+#[test]
+fn fifty_standbys_hold_a_session_each_ask_little_and_fill_no_log() {
+    let server = Instance::start("standbys", &["postgres"]);
+    let mut world = World::on("standbys", server.services());
+    for setting in ["log_lock_waits = on", "deadlock_timeout = '200ms'"] {
+        world.sql(&format!("ALTER SYSTEM SET {setting}"));
+    }
+    world.sql("SELECT pg_reload_conf()");
+    let leader = Relay::leading(&world, &["--sweep", "1h"]);
+    world.await_asleep();
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'doorbell %'";
+    let of_leader = world.number(sessions);
+    let standbys: Vec<Relay> = (0..50).map(|_| Relay::spawn(&world, &[])).collect();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    world.await_number(waiting, 50);
+    assert_eq!(world.number(sessions), of_leader + 50);
+
+    let statements = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+    let (before, begun) = (world.number(statements), Instant::now());
+    std::thread::sleep(Duration::from_secs(5));
+    let asked = (world.number(statements) - before) as f64 / begun.elapsed().as_secs_f64();
+    assert!(asked < 50.0, "{asked} statements a second");
+    let log = Path::new(server.variable("POSTGRES_DATA")).join("../log");
+    let log = std::fs::read_to_string(log).expect("the server's log");
+    assert!(!log.contains("still waiting"), "{log}");
+
+    leader.kill();
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('t', '1')");
+    world.await_empty();
+    standbys.into_iter().for_each(Relay::kill);
 }
