@@ -153,6 +153,20 @@ COMMENT ON COLUMN doorbell.receipt.receipt IS 'number of the last receipt whose 
 COMMENT ON COLUMN doorbell.receipt.deletes IS 'how many deletes there were';
 COMMENT ON COLUMN doorbell.receipt.accepted IS 'whether the operator ran `doorbell receipts accept`: continue with the receipts that exist';
 
+-- The rows that Kafka refused and that keep others waiting: those of their key, under the policy
+-- hold-key, or of their topic. The leading relay records each change, so that `doorbell.pending`
+-- can tell. Nothing is decided by it.
+CREATE TABLE IF NOT EXISTS doorbell.held (
+    outbox     uuid NOT NULL,
+    row_id     bigint NOT NULL,
+    created_at timestamptz NOT NULL,
+    key_column text,
+    PRIMARY KEY (outbox, row_id, created_at)
+);
+COMMENT ON TABLE doorbell.held IS 'Rows that Kafka refused and that others wait for, as the leading relay knows them';
+COMMENT ON COLUMN doorbell.held.outbox IS 'id in doorbell.outbox';
+COMMENT ON COLUMN doorbell.held.key_column IS 'rows with the same key in this column of the outbox wait; NULL: those of the topic';
+
 -- A relay of an earlier version does not take the wake lock that the trigger below asks for, so no
 -- writer would ever ring for it.
 DO $$

@@ -10,10 +10,12 @@
 --
 --     SELECT doorbell.pending('01890a5d-ac96-874b-bcce-b302099a8057');
 --
--- 'waiting': the event is in its outbox; 'dead': it is among the dead letters; 'gone': in neither,
--- so it was sent, or there was never such an event. Whether one waits behind another that Kafka
--- refused, the leading relay alone knows: GET /delivered of its HTTP port tells 'held' too, and can
--- wait for the delivery. Running this again changes nothing. PostgreSQL 14 or newer.
+-- 'waiting': the event is in its outbox; 'held': the same, and Kafka refused it, or a row of its
+-- key that it waits for; 'dead': it is among the dead letters; 'gone': in neither, so it was sent,
+-- or there was never such an event. What is held, the leading relay records in doorbell.held within
+-- about a second, and a relay that stopped leaves it there until the next one starts. GET
+-- /delivered of the relay's HTTP port can wait for the delivery. Running this again changes
+-- nothing. PostgreSQL 14 or newer.
 
 BEGIN;
 
@@ -64,6 +66,8 @@ CREATE OR REPLACE FUNCTION doorbell.pending(event_id uuid) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $$
 DECLARE
     outbox record;
+    event record;
+    key text;
     found_it boolean;
 BEGIN
     IF event_id IS NULL THEN
@@ -78,12 +82,31 @@ BEGIN
             WHERE a.attrelid = c.oid AND NOT a.attisdropped AND (a.attname, a.atttypid) IN (('id', 'int8'::regtype), ('created_at', 'timestamptz'::regtype)))
     LOOP
         -- The first bytes are cheap to compare.
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s r WHERE substr(doorbell.event_hash($1, r.id, r.created_at), 1, 6) = $3
-            AND doorbell.event_uuid($1, r.id, r.created_at) = $2)', outbox.name)
-            INTO found_it USING outbox.id, event_id, substr(uuid_send(event_id), 1, 6);
-        IF found_it THEN
-            RETURN 'waiting';
+        EXECUTE format('SELECT r.id, r.created_at FROM %s r WHERE substr(doorbell.event_hash($1, r.id, r.created_at), 1, 6) = $3
+            AND doorbell.event_uuid($1, r.id, r.created_at) = $2 LIMIT 1', outbox.name)
+            INTO event USING outbox.id, event_id, substr(uuid_send(event_id), 1, 6);
+        CONTINUE WHEN event.id IS NULL;
+        -- A migration of an earlier version did not make the table.
+        IF to_regclass('doorbell.held') IS NOT NULL THEN
+            IF EXISTS (SELECT FROM doorbell.held h WHERE h.outbox = outbox.id AND h.row_id = event.id AND h.created_at = event.created_at) THEN
+                RETURN 'held';
+            END IF;
+            FOR key IN
+                SELECT DISTINCT a.attname FROM doorbell.held h
+                    JOIN pg_attribute a ON a.attrelid = outbox.name AND a.attname = h.key_column AND a.attnum > 0 AND NOT a.attisdropped
+                WHERE h.outbox = outbox.id
+            LOOP
+                -- A row that a user deleted holds nothing, although the relay may not know yet.
+                EXECUTE format('SELECT EXISTS (SELECT FROM doorbell.held h JOIN %1$s first ON first.id = h.row_id AND first.created_at = h.created_at
+                        JOIN %1$s r ON r.%2$I::text = first.%2$I::text
+                    WHERE h.outbox = $1 AND h.key_column = $2 AND r.id = $3 AND r.created_at = $4)', outbox.name, key)
+                    INTO found_it USING outbox.id, key, event.id, event.created_at;
+                IF found_it THEN
+                    RETURN 'held';
+                END IF;
+            END LOOP;
         END IF;
+        RETURN 'waiting';
     END LOOP;
     IF EXISTS (SELECT FROM doorbell.dead d JOIN doorbell.outbox o ON o.name = d.outbox
                WHERE d.retried_at IS NULL AND doorbell.event_uuid(o.id, d.row_id, d.created_at) = event_id) THEN
@@ -92,6 +115,6 @@ BEGIN
     RETURN 'gone';
 END
 $$;
-COMMENT ON FUNCTION doorbell.pending(uuid) IS 'Where an event is: waiting in its outbox, dead (a dead letter), or gone (sent, or never written)';
+COMMENT ON FUNCTION doorbell.pending(uuid) IS 'Where an event is: waiting in its outbox, held there (Kafka refused it, or a row of its key), dead (a dead letter), or gone (sent, or never written)';
 
 COMMIT;

@@ -48,6 +48,8 @@ GRANT SELECT, DELETE ON outbox TO doorbell_relay;
 GRANT UPDATE ON outbox TO doorbell_relay;
 -- The relay adds dead letters and counts attempts. It does not read contents or delete letters.
 GRANT INSERT, SELECT (outbox, row_id, created_at, attempts) ON doorbell.dead TO doorbell_relay;
+-- The relay records which of the rows that stay in the outbox keep others waiting.
+GRANT SELECT, INSERT, UPDATE, DELETE ON doorbell.held TO doorbell_relay;
 -- The relay counts its starts, to find a row that ends its process.
 GRANT SELECT, INSERT, UPDATE ON doorbell.starts TO doorbell_relay;
 -- `doorbell verify` takes dead letters into account.

@@ -73,6 +73,9 @@ BEGIN
         IF to_regclass('doorbell.receipt') IS NOT NULL THEN
             DELETE FROM doorbell.receipt r USING doorbell.outbox o WHERE o.name = registered AND r.outbox = o.id;
         END IF;
+        IF to_regclass('doorbell.held') IS NOT NULL THEN
+            DELETE FROM doorbell.held h USING doorbell.outbox o WHERE o.name = registered AND h.outbox = o.id;
+        END IF;
         DELETE FROM doorbell.dead d WHERE d.outbox = registered;
         DELETE FROM doorbell.outbox o WHERE o.name = registered;
         IF NOT EXISTS (SELECT FROM doorbell.outbox) THEN

@@ -21,6 +21,8 @@ pub struct MappedColumns {
     /// `key` as text or bytea, or NULL.
     pub key: String,
     pub key_is_bytes: bool,
+    /// Name of the column of the key.
+    pub key_column: Option<String>,
     /// `topic` as text, or NULL.
     pub topic: String,
     /// `headers` as text, or NULL.
@@ -146,6 +148,7 @@ impl<'a> Found<'a> {
             key_is_bytes: self
                 .optional(&columns.key)?
                 .is_some_and(|column| column.kind == "bytea"),
+            key_column: self.optional(&columns.key)?.map(|it| it.name.clone()),
             payload: self.expression(
                 self.required(&columns.payload)?,
                 "payload",

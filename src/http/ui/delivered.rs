@@ -125,7 +125,7 @@ async fn is_held(
     event: &WaitingEvent,
 ) -> postgres::Result<bool> {
     let held = postgres::held(session, table).await?.unwrap_or_default();
-    let waits_for =
-        |it: &HeldRow| it.row == event.row.id || (event.key.is_some() && it.key == event.key);
+    let has_key = |it: &HeldRow| event.key.is_some() && it.key == event.key && !it.holds_topic;
+    let waits_for = |it: &HeldRow| it.row == event.row.id || has_key(it);
     Ok(held.iter().any(waits_for))
 }

@@ -1,15 +1,18 @@
 //! The session that holds the leader's lock, and what only the leader may write.
 
+use rustc_hash::FxHashMap;
+
 use super::crash_counter::{CrashCount, CrashCounter};
 use super::dead_letter_writer::{DeadLetterWriter, Parked, RejectedRow};
 use super::deleter::{Commit, Deleted, Deleter};
 use super::receipts::{ReceiptPosition, ReceiptStatements};
 use crate::config::Route;
-use crate::event::RowId;
+use crate::event::{OutboxId, RowId};
 use crate::postgres::error::Result;
 use crate::postgres::inspect::lock_holders::leader_name;
 use crate::postgres::session::Session;
 use crate::postgres::table::Table;
+use crate::postgres::wire::Timestamp;
 
 /// `lock_timeout` bounds how long a delete waits for a user's lock on a row. It is well below
 /// PostgreSQL's `deadlock_timeout` (1 s): the relay gives up before PostgreSQL detects a deadlock,
@@ -26,6 +29,10 @@ pub(crate) struct Leader {
     crashes: CrashCounter,
     /// What the session's name shows.
     shown: (usize, bool),
+    outbox: OutboxId,
+    key_column: Option<String>,
+    /// What `doorbell.held` has of this outbox; `None`: what an earlier leader left there.
+    recorded: Option<FxHashMap<RowId, bool>>,
 }
 
 impl Leader {
@@ -42,6 +49,9 @@ impl Leader {
             dead_letters: DeadLetterWriter::of(table, route),
             crashes: CrashCounter::of(table),
             shown: (0, true),
+            outbox: table.id,
+            key_column: table.columns.key_column.clone(),
+            recorded: None,
         })
     }
 
@@ -93,6 +103,49 @@ impl Leader {
         self.dead_letters.park(&mut self.session, rows).await
     }
 
+    /// Records which refused rows hold others back: those of their key (`true`), or of their topic.
+    /// Writes what has changed. Returns `false` if the schema is of an earlier version, or the role
+    /// may not write it.
+    pub(crate) async fn record_held(&mut self, held: FxHashMap<RowId, bool>) -> Result<bool> {
+        const MAY: &str = "SELECT coalesce(bool_and(pg_catalog.has_table_privilege(pg_catalog.to_regclass('doorbell.held')::oid, p)), false) \
+            FROM pg_catalog.unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p";
+        const CLEAR: &str = "DELETE FROM doorbell.held h WHERE h.outbox = $1::text::uuid";
+        const RECORD: &str = "WITH gone AS (DELETE FROM doorbell.held h \
+            USING ROWS FROM (unnest($2::bigint[]), unnest($3::timestamptz[])) AS g (id, at) \
+            WHERE h.outbox = $1::text::uuid AND h.row_id = g.id AND h.created_at = g.at) \
+            INSERT INTO doorbell.held (outbox, row_id, created_at, key_column) \
+            SELECT $1::text::uuid, n.id, n.at, CASE WHEN n.is_of_key THEN $7::text END \
+            FROM ROWS FROM (unnest($4::bigint[]), unnest($5::timestamptz[]), unnest($6::bool[])) AS n (id, at, is_of_key) \
+            ON CONFLICT (outbox, row_id, created_at) DO UPDATE SET key_column = excluded.key_column";
+        let session = &mut self.session;
+        if !session.value::<bool>(MAY, |q| q).await? {
+            self.recorded = None;
+            return Ok(false);
+        }
+        let outbox = self.outbox.0.to_string();
+        if self.recorded.is_none() {
+            session.run(CLEAR, |q| q.bind(&outbox)).await?;
+        }
+        let known = self.recorded.get_or_insert_default();
+        let gone = known.keys().filter(|row| !held.contains_key(row));
+        let (gone, gone_at) = parameters(gone.copied());
+        let new = held
+            .iter()
+            .filter(|(row, kind)| known.get(row) != Some(kind));
+        let (new, kinds): (Vec<RowId>, Vec<bool>) = new.unzip();
+        let (new, new_at) = parameters(new.into_iter());
+        if !gone.is_empty() || !new.is_empty() {
+            let key = self.key_column.as_deref();
+            let work = session.run(RECORD, |q| {
+                let q = q.bind(&outbox).bind(gone).bind(gone_at);
+                q.bind(new).bind(new_at).bind(kinds).bind(key)
+            });
+            work.await?;
+        }
+        self.recorded = Some(held);
+        Ok(true)
+    }
+
     /// Counts a start of the relay, once for each process.
     pub(crate) async fn count_start(&mut self) -> Result<CrashCount> {
         self.crashes.count_start(&mut self.session).await
@@ -106,4 +159,9 @@ impl Leader {
     pub(crate) async fn reset_crash_count(&mut self) -> Result<()> {
         self.crashes.reset(&mut self.session).await
     }
+}
+
+/// Returns ids and times of rows, as parameters have them.
+fn parameters(rows: impl Iterator<Item = RowId>) -> (Vec<i64>, Vec<Timestamp>) {
+    rows.map(|row| (row.id, Timestamp(row.created_at))).unzip()
 }

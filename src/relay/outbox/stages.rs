@@ -21,7 +21,7 @@ use crate::relay::fetch::{Cursor, Fetched, Fetcher, Polling, RateLimit, Scan};
 use crate::relay::poison::Refusals;
 use crate::relay::publish::{Publisher, TopicCache};
 use crate::relay::sessions::{Asked, Pings, Sessions};
-use crate::relay::settle::{Parking, Settler};
+use crate::relay::settle::{HeldRecord, Parking, Settler};
 use crate::relay::term_state::{TermEnd, TermState};
 
 /// Batches that wait while a transaction commits: the next one takes them all.
@@ -199,6 +199,7 @@ impl<'a> StageTasks<'a> {
             leader,
             shared: Arc::clone(&self.state),
             parking: Parking::new(Arc::clone(&refusals)),
+            held: HeldRecord::new(Arc::clone(&refusals)),
             refusals,
             counters: Arc::clone(&self.relay.counters),
             pings: self.relay.pings(),

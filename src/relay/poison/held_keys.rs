@@ -17,6 +17,7 @@ use std::mem::discriminant;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
+use tokio::sync::watch;
 
 use super::topic_book::{TopicBook, TopicNumber};
 use crate::event::RowId;
@@ -95,6 +96,8 @@ pub(crate) struct Held {
     heads: FxHashMap<RowId, HoldId>,
     due: BTreeSet<(Instant, HoldId)>,
     over: Vec<HoldId>,
+    /// Tells that other rows hold their key or topic than before.
+    changes: watch::Sender<()>,
     pub(crate) topics: TopicBook,
 }
 
@@ -119,8 +122,7 @@ impl Held {
 
     /// Returns the refused rows that others wait for, the lowest first, at most so many.
     pub(crate) fn list(&self, most: usize, now: Instant) -> Vec<HeldRow> {
-        let refused = |(_, hold): &(&HoldId, &Hold)| hold.refused && hold.state != HeadState::Over;
-        let mut holds: Vec<_> = self.holds.iter().filter(refused).collect();
+        let mut holds: Vec<_> = self.refused_holds().collect();
         holds.sort_unstable_by_key(|(_, hold)| hold.head);
         let row = |(id, hold): (&HoldId, &Hold)| HeldRow {
             row: hold.head.id,
@@ -133,6 +135,23 @@ impl Held {
             key: None,
         };
         holds.into_iter().take(most).map(row).collect()
+    }
+
+    /// Returns the refused rows that others wait for: whether those are of its key, and not of its
+    /// topic.
+    pub(crate) fn holding(&self) -> FxHashMap<RowId, bool> {
+        let row = |(id, hold): (&HoldId, &Hold)| (hold.head, matches!(id, HoldId::Key(_)));
+        self.refused_holds().map(row).collect()
+    }
+
+    /// Tells when other rows do.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    fn refused_holds(&self) -> impl Iterator<Item = (&HoldId, &Hold)> {
+        let is_refused = |hold: &Hold| hold.refused && hold.state != HeadState::Over;
+        self.holds.iter().filter(move |(_, hold)| is_refused(hold))
     }
 
     /// Returns whether a row may go to Kafka now; otherwise it stays in the table. A `doubtful` row
@@ -209,6 +228,7 @@ impl Held {
             let former = std::mem::replace(&mut hold.head, row);
             self.heads.remove(&former);
             self.heads.insert(row, key_hash);
+            self.changes.send_replace(());
             return Refused::Behind;
         }
         let is_new = self.holds.get(&key_hash).is_none_or(|hold| !hold.refused);
@@ -230,6 +250,7 @@ impl Held {
         hold.refused = true;
         self.due.insert((due, key_hash));
         if is_new {
+            self.changes.send_replace(());
             Refused::First
         } else {
             Refused::Again
@@ -257,6 +278,9 @@ impl Held {
             self.due.remove(&(due, key_hash));
         }
         hold.state = HeadState::Over;
+        if hold.refused {
+            self.changes.send_replace(());
+        }
         if hold.lowest.is_none() {
             self.holds.remove(&key_hash);
         } else {

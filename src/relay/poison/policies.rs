@@ -98,6 +98,8 @@ pub(crate) struct Refusals {
     pub(crate) batch_size: AtomicUsize,
     /// Whether the brokers do not say the `max.message.bytes` of a topic.
     pub(crate) has_untold_limit: AtomicBool,
+    /// Whether the log says that held rows cannot be recorded.
+    pub(crate) held_is_told: AtomicBool,
     held: Mutex<Held>,
     /// Times that a topic was closed: what was read of topics before is out of date.
     closed: AtomicUsize,
@@ -115,6 +117,7 @@ impl Refusals {
             log: RefusalLog::default(),
             batch_size: AtomicUsize::new(configured_batch_size(kafka)),
             has_untold_limit: AtomicBool::default(),
+            held_is_told: AtomicBool::default(),
             held: Mutex::default(),
             closed: AtomicUsize::default(),
             undeleted: Mutex::default(),

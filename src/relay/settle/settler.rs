@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::dead_letters::Parking;
+use super::held_rows::HeldRecord;
 use crate::event::{OutboxId, RowId};
 use crate::kafka::{Code, Delivered, Refusal, Verdict, decide};
 use crate::postgres::{Error, Leader};
@@ -29,6 +30,7 @@ pub(crate) struct Settler {
     pub(crate) shared: Arc<TermState>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) parking: Parking,
+    pub(crate) held: HeldRecord,
     pub(crate) counters: Arc<Counters>,
     pub(crate) pings: Pings,
     /// Cancelled when no more rows will be handed to the producer.
@@ -119,8 +121,8 @@ impl Settler {
         if let Some(retry) = agenda.retry {
             due = due.min(retry);
         }
-        if let Some(park) = self.parking.due() {
-            due = due.min(park);
+        for other in [self.parking.due(), self.held.due()].into_iter().flatten() {
+            due = due.min(other);
         }
         if let Some(told) = self.refusals.log.due() {
             due = due.min(told.into());
@@ -134,6 +136,7 @@ impl Settler {
                 true
             }
             () = self.parking.rejected() => true,
+            () = self.held.changed() => true,
             () = self.sent_all.cancelled(), if !self.sent_all.is_cancelled() => true,
             error = self.leader.session.lost() => {
                 self.shared.end(TermEnd::Postgres(error));
@@ -154,6 +157,7 @@ impl Settler {
         if self.parking.park(&mut self.leader).await? {
             self.shared.room.notify_waiters();
         }
+        self.held.record(&mut self.leader).await?;
         self.refusals.log.tell(Some(now.into()));
         let kept = self.counters.kept.load(Ordering::Relaxed);
         let has_kafka = self.counters.kafka.unreachable_since().is_none();

@@ -15,6 +15,8 @@ enum Fails {
     Parking,
     /// The relay continues, and logs it at its start.
     Counting,
+    /// The relay continues, and logs it when a key is held.
+    Holding,
 }
 
 const RUN: &[&str] = &["run", "--start-timeout", "1s"];
@@ -32,7 +34,7 @@ const EMIT_ALL: &[&str] = &["emit", "--type", "t", "--key", "k", "--header", "a=
 
 /// Each privilege that the file grants, with what is there to need it.
 fn without(grant: &Grant) -> Fails {
-    use Fails::{Command, Counting, Parking};
+    use Fails::{Command, Counting, Holding, Parking};
     match (grant.role, grant.right.as_str(), grant.on) {
         ("doorbell_writer", _, "outbox") => Command(EMIT_ALL, "permission denied for table outbox"),
         ("doorbell_relay", "SELECT", "outbox") => Command(RUN, "GRANT SELECT ON outbox"),
@@ -50,6 +52,7 @@ fn without(grant: &Grant) -> Fails {
         ),
         ("doorbell_relay", _, "doorbell.dead") => Parking,
         ("doorbell_relay", _, "doorbell.starts") => Counting,
+        ("doorbell_relay", _, "doorbell.held") => Holding,
         ("doorbell_relay", _, "doorbell.receipt") => {
             Command(RUN_ONCE, "permission denied for table receipt")
         }
@@ -150,6 +153,15 @@ fn each_right_of_the_file_is_needed_for_something_that_says_so() {
                 assert_eq!(world.number("SELECT count(*) FROM outbox"), 1, "{grant:?}");
                 assert!(relay.stop().success());
                 world.sql("DELETE FROM outbox");
+            }
+            Fails::Holding => {
+                let url = world.url_as(&role);
+                let hold = ["--database-url", &url, "--poison", "hold-key"];
+                let relay = Relay::leading(&world, &hold);
+                world.sql("INSERT INTO outbox (type, headers) VALUES ('bad', '[]')");
+                relay.await_log("held rows cannot be recorded");
+                world.sql("DELETE FROM outbox");
+                assert!(relay.stop().success());
             }
             Fails::Counting => {
                 let url = world.url_as(&role);
@@ -355,6 +367,7 @@ fn the_relays_role_is_enough_for_every_mode_and_for_nothing_else() {
         let said = succeeds(&world, &roles.relay, &["status"]);
         said.contains("1 key waits").then_some(())
     });
+    world.await_number("SELECT count(*) FROM doorbell.held", 1);
     world.sql("DELETE FROM outbox");
     assert!(relay.stop().success());
     insert(&mut world);
