@@ -71,7 +71,7 @@ enum Command {
     #[command(after_long_help = verify::PROVES, after_help = "See --help for what this proves, and what it cannot know")]
     Verify(Verify),
     /// Send records of a topic again, with the same ids, to another topic or to the same
-    Replay(replay::ReplayFlags),
+    Replay(Replay),
     /// Print the effective configuration and the source of each value, as a configuration file;
     /// secrets are hidden
     Config(Config),
@@ -140,6 +140,14 @@ struct Drain {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Debug, Args)]
+struct Replay {
+    #[command(flatten)]
+    flags: replay::ReplayFlags,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -318,9 +326,9 @@ fn dispatch(cli: Cli) -> Outcome {
             let settings = with_kafka(global.and(args.outbox.overrides()))?;
             verify::verify(&settings, &args.flags)
         }
-        Command::Replay(flags) => {
+        Command::Replay(args) => {
             let settings = load(global, Needs { kafka: true }, false)?;
-            replay::replay(settings, flags)
+            replay::replay(settings, args.flags, args.log.settle(false)?)
         }
         Command::Tail(args) => {
             let settings = with_kafka(global.and(args.outbox.overrides()))?;

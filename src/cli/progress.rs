@@ -1,18 +1,20 @@
 //! Progress of a command: a bar at a terminal, lines elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use tracing_subscriber::fmt::MakeWriter;
 
+use super::logging::Log;
 use crate::sync::lock;
 
 /// Interval of the lines.
 const LINE: Duration = Duration::from_secs(2);
 
 pub(super) struct CommandProgress {
-    pub(super) bar: ProgressBar,
+    bar: ProgressBar,
     total: u64,
     /// `drained` and `rows`.
     words: (&'static str, &'static str),
@@ -43,6 +45,19 @@ impl CommandProgress {
         }
     }
 
+    /// Begins the log, whose lines go above the bar.
+    pub(super) fn begin_log(&self, log: Log) {
+        log.begin(Beside(self.bar.clone()));
+    }
+
+    /// Begins with so much to do.
+    pub(super) fn begin(&mut self, total: u64) {
+        self.total = total;
+        self.begun = Instant::now();
+        self.bar.set_length(total);
+        self.bar.reset_elapsed();
+    }
+
     pub(super) fn set(&self, done: u64) {
         self.bar.set_position(done);
         let mut next = lock(&self.next_line);
@@ -61,5 +76,26 @@ impl CommandProgress {
     pub(super) fn end(&self, done: u64) {
         self.bar.set_position(done);
         self.bar.finish_and_clear();
+    }
+}
+
+/// Writes lines of the log above the bar.
+struct Beside(ProgressBar);
+
+impl<'a> MakeWriter<'a> for Beside {
+    type Writer = &'a Beside;
+
+    fn make_writer(&'a self) -> &'a Beside {
+        self
+    }
+}
+
+impl Write for &Beside {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.suspend(|| std::io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }

@@ -5,11 +5,10 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar};
+use indicatif::HumanCount;
 use serde::Serialize;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::run::{failure, heeding_signals, on_threads};
 use crate::cli::exit::{Failure, Outcome};
@@ -46,7 +45,7 @@ pub(crate) fn drain(
         let before = backlogs(&settings).await?;
         let total = before.iter().map(|(_, rows)| rows).sum();
         let progress = CommandProgress::new(total, ("drained", "rows"));
-        log.begin(Beside(progress.bar.clone()));
+        progress.begin_log(log);
         let begun = Instant::now();
         let relay = Relay::new(settings.clone()).start_timeout(start_timeout);
         let relay = traces.follow(relay);
@@ -125,25 +124,4 @@ async fn follow(progress: &CommandProgress, monitors: &[Arc<Monitor>]) -> Infall
 fn gone(monitors: &[Arc<Monitor>]) -> u64 {
     let rows = monitors.iter().map(|monitor| monitor.snapshot().rows);
     rows.map(|rows| rows.deleted + rows.parked).sum()
-}
-
-/// Writes lines of the log above the bar.
-struct Beside(ProgressBar);
-
-impl<'a> MakeWriter<'a> for Beside {
-    type Writer = &'a Beside;
-
-    fn make_writer(&'a self) -> &'a Beside {
-        self
-    }
-}
-
-impl Write for &Beside {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.0.suspend(|| std::io::stderr().write(line))
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
-    }
 }

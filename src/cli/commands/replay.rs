@@ -7,17 +7,21 @@ use clap::Args;
 use rustc_hash::FxHashSet;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 use uuid::Uuid;
 
 use super::run::{heeding_signals, on_threads};
 use crate::cli::exit::{Failure, Outcome};
+use crate::cli::logging::Log;
 use crate::cli::progress::CommandProgress;
 use crate::cli::terminal::print_json;
 use crate::config::{Settings, check_topic};
-use crate::kafka::{Copier, OffsetRange, Record, TopicReader, ago};
+use crate::kafka::{Copier, OffsetRange, Record, TopicReader, Topics, ago};
 
 /// The longest sleep before it is seen that the command is to stop.
 const TURN: Duration = Duration::from_millis(50);
+/// How late a record may be and still be made up for: after an outage the rate is the same.
+const SLACK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayFlags {
@@ -80,14 +84,15 @@ fn since(text: &str) -> Result<Since, &'static str> {
 /// What is replayed, and how far it is.
 struct Replay {
     flags: ReplayFlags,
-    /// Places in --from that --to already has a copy of, with its id: a topic that was made anew has
-    /// other records there.
+    /// Places in --from that --to already has a copy of, with its id: a topic that was created
+    /// again has other records there.
     present: FxHashSet<(i32, i64, Option<Uuid>)>,
     /// Records to send.
     total: u64,
+    progress: CommandProgress,
 }
 
-pub(crate) fn replay(settings: Settings, flags: ReplayFlags) -> Outcome {
+pub(crate) fn replay(settings: Settings, flags: ReplayFlags, log: Log) -> Outcome {
     for (flag, topic) in [("--from", &flags.from), ("--to", &flags.to)] {
         check_topic(topic).map_err(|fault| Failure::Usage(format!("{flag} {topic:?}: {fault}")))?;
     }
@@ -101,34 +106,55 @@ pub(crate) fn replay(settings: Settings, flags: ReplayFlags) -> Outcome {
         let words = "--since as a duration counts from each start, so --resume would leave a gap: write the time from which the first run counted, such as 2026-11-30T08:00:00Z";
         return Err(Failure::Usage(words.into()));
     }
+    let progress = CommandProgress::new(0, ("replayed", "records"));
+    progress.begin_log(log);
     on_threads(async {
+        let mut topics = Topics::new(settings.kafka.clone());
+        if flags.resume && topics.facts(&flags.to).await.needs_key {
+            return Err(anyhow!(
+                "topic {} is compacted: what it had already cannot be told, and an older value would come after a newer one. Run without --resume: \
+                 everything is sent once more, and the last value of each key comes last",
+                flags.to
+            )
+            .into());
+        }
         let stop = CancellationToken::new();
         let its_stop = stop.clone();
-        let work = spawn_blocking(move || Replay::run(&settings, flags, &its_stop));
+        let replay = Replay {
+            flags,
+            present: FxHashSet::default(),
+            total: 0,
+            progress,
+        };
+        let work = spawn_blocking(move || replay.run(&settings, &its_stop));
         heeding_signals(work, &stop).await??
     })
 }
 
 impl Replay {
-    fn run(settings: &Settings, flags: ReplayFlags, stop: &CancellationToken) -> Outcome {
+    fn run(mut self, settings: &Settings, stop: &CancellationToken) -> Outcome {
         let range = OffsetRange {
-            since: flags.since.map(Since::time),
+            since: self.flags.since.map(Since::time),
             committed: true,
             ..OffsetRange::default()
         };
         // The ends of both topics are fixed before the first copy.
-        let source = TopicReader::of(&settings.kafka, &flags.from, range)?;
-        let target = TopicReader::of(&settings.kafka, &flags.to, OffsetRange::default())?;
-        let mut replay = Self {
-            flags,
-            present: FxHashSet::default(),
-            total: 0,
-        };
-        if replay.flags.resume {
-            replay.find_copies(&target, stop)?;
+        let source = TopicReader::of(&settings.kafka, &self.flags.from, range)?;
+        let target = TopicReader::of(&settings.kafka, &self.flags.to, OffsetRange::default())?;
+        if self.flags.resume {
+            self.find_copies(&target, stop)?;
         }
-        replay.count(&source, stop)?;
-        replay.send(settings, &source.again()?, stop)
+        info!(from = self.flags.from, "counting the records to send");
+        self.count(&source, stop)?;
+        info!(
+            from = self.flags.from,
+            to = self.flags.to,
+            records = self.total,
+            already_there = self.present.len(),
+            "replaying"
+        );
+        self.progress.begin(self.total);
+        self.send(settings, &source.again()?, stop)
     }
 
     /// Finds what the target already has from the source.
@@ -191,19 +217,19 @@ impl Replay {
 
     fn send(self, settings: &Settings, source: &TopicReader, stop: &CancellationToken) -> Outcome {
         let mut copier = Copier::new(&settings.kafka, stop.clone(), settings.stop_timeout)?;
-        let progress = CommandProgress::new(self.total, ("replayed", "records"));
         let begun = Instant::now();
+        let mut pace = Pace::new(self.flags.rate);
         let mut sent = 0_u64;
         let mut refused = Ok(());
         let read = source.read(|record| {
             if self.is_wanted(&record) {
-                pace(begun, sent, self.flags.rate, stop);
+                pace.wait(stop);
                 if stop.is_cancelled() {
                     return false;
                 }
                 refused = copier.send(&self.flags.from, &record, &self.flags.to);
                 sent += 1;
-                progress.set(sent);
+                self.progress.set(sent);
             }
             refused.is_ok() && !stop.is_cancelled()
         });
@@ -211,7 +237,7 @@ impl Replay {
             .and(read.map_err(|error| error.to_string()))
             .and_then(|()| copier.finish());
         let done = copier.acknowledged() as u64;
-        progress.end(done);
+        self.progress.end(done);
         let (from, to) = (&self.flags.from, &self.flags.to);
         if let Err(reason) = refused {
             return Err(anyhow!(
@@ -248,17 +274,50 @@ impl Replay {
     }
 }
 
-/// Waits until the next record may be sent.
-fn pace(begun: Instant, sent: u64, rate: u32, stop: &CancellationToken) {
-    if rate == 0 {
-        return;
+/// When the next record may be sent.
+struct Pace {
+    next: Instant,
+    /// Zero: no limit.
+    interval: Duration,
+}
+
+impl Pace {
+    fn new(rate: u32) -> Self {
+        Self {
+            next: Instant::now(),
+            interval: Duration::from_secs(1).checked_div(rate).unwrap_or_default(),
+        }
     }
-    let due = begun + Duration::from_secs_f64(sent as f64 / f64::from(rate));
-    while !stop.is_cancelled() {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+
+    fn wait(&mut self, stop: &CancellationToken) {
+        if self.interval.is_zero() {
             return;
         }
-        std::thread::sleep(left.min(TURN));
+        while !stop.is_cancelled() {
+            let now = Instant::now();
+            let left = self.next.saturating_duration_since(now);
+            if left.is_zero() {
+                let earliest = now.checked_sub(SLACK).unwrap_or(now);
+                self.next = self.next.max(earliest) + self.interval;
+                return;
+            }
+            std::thread::sleep(left.min(TURN));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_late_goes_at_the_rate() {
+        let begun = Instant::now();
+        let mut pace = Pace::new(1_000);
+        pace.next = begun.checked_sub(Duration::from_secs(3)).expect("uptime");
+        for _ in 0..300 {
+            pace.wait(&CancellationToken::new());
+        }
+        assert!(begun.elapsed() > Duration::from_millis(150));
     }
 }

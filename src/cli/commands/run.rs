@@ -93,14 +93,10 @@ pub(crate) async fn heeding_signals<T>(
             if first.elapsed() < ONE_SIGNAL {
                 continue;
             }
-            warn!(
-                "second signal: leaving at once; rows in flight stay in the table and may be sent again"
-            );
+            warn!("second signal: leaving at once; what is in flight may be sent again");
             exit::leave(exit::INTERRUPTED);
         }
-        info!(
-            "stopping: no new rows, those in flight are finished; a second signal leaves at once"
-        );
+        info!("stopping: what is in flight is finished; a second signal leaves at once");
         first = Some(Instant::now());
         stop.cancel();
     }

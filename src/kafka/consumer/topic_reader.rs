@@ -38,6 +38,16 @@ pub(crate) enum TopicReadError {
         brokers: String,
         reason: String,
     },
+    #[error(
+        "topic {topic}, partition {partition}: the records from offset {from} on were deleted before they were read, by the retention of the \
+         topic or by DeleteRecords; the partition now begins at offset {low}. Run the command again for what is left; a longer retention.ms keeps more"
+    )]
+    Deleted {
+        topic: String,
+        partition: i32,
+        from: i64,
+        low: i64,
+    },
 }
 
 /// Which records of each partition to read. The range is cut to what exists.
@@ -246,13 +256,15 @@ impl TopicReader {
                 }
                 Some(Err(error)) => match error.rdkafka_error_code() {
                     Some(code) if passes(code) => last = code.to_string(),
+                    Some(Code::AutoOffsetReset) => return Err(self.deleted(&open)),
                     _ => return Err(self.unreadable(&error)),
                 },
                 Some(Ok(message)) => {
-                    heard = Instant::now();
                     if !self.hand_over(&message, &mut open, &mut take)? {
                         return Ok(());
                     }
+                    // What takes the record may take long.
+                    heard = Instant::now();
                 }
             }
         }
@@ -267,9 +279,11 @@ impl TopicReader {
         take: &mut impl FnMut(Record<'_>) -> bool,
     ) -> Result<bool, TopicReadError> {
         let (partition, offset) = (message.partition(), message.offset());
-        let Some((_, until)) = open.get(&partition).copied() else {
+        let Some((next, until)) = open.get_mut(&partition) else {
             return Ok(true);
         };
+        *next = offset + 1;
+        let until = *until;
         if offset + 1 >= until {
             open.remove(&partition);
             let mut list = TopicPartitionList::new();
@@ -314,6 +328,28 @@ impl TopicReader {
             }
         }
         Ok(())
+    }
+
+    /// Names the partition that has lost records which were not read.
+    fn deleted(&self, open: &BTreeMap<i32, (i64, i64)>) -> TopicReadError {
+        for (partition, (from, _)) in open {
+            let ends = self
+                .consumer
+                .fetch_watermarks(&self.topic, *partition, PATIENCE);
+            if let Ok((low, _)) = ends
+                && low > *from
+            {
+                return TopicReadError::Deleted {
+                    topic: self.topic.clone(),
+                    partition: *partition,
+                    from: *from,
+                    low,
+                };
+            }
+        }
+        self.unreadable(
+            &"an offset of it does not exist any more: was the topic deleted and created again?",
+        )
     }
 
     pub(super) fn unreadable(&self, reason: &impl ToString) -> TopicReadError {

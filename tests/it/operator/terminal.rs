@@ -296,7 +296,7 @@ fn at_a_terminal_control_characters_of_payloads_and_names_are_escaped() {
 }
 
 #[test]
-fn at_a_terminal_status_draws_over_itself_and_drain_has_a_bar() {
+fn at_a_terminal_status_draws_over_itself_and_drain_and_replay_have_a_bar() {
     let mut world = World::new("tty");
     create_topic(&world, &world.topic, 1, &[]);
     world.sql("INSERT INTO outbox (type, payload) SELECT 'x', 'x' FROM generate_series(1, 40)");
@@ -312,4 +312,10 @@ fn at_a_terminal_status_draws_over_itself_and_drain_has_a_bar() {
     assert!(screen.contains(" of 40 rows, "), "{screen}");
     assert!(!screen.contains("of about"), "no lines: {screen}");
     assert_eq!(world.number("SELECT count(*) FROM outbox"), 0);
+    let to = format!("{topic}.replay");
+    create_topic(&world, &to, 1, &[]);
+    let replay = ["replay", "--from", &topic, "--to", &to, "--rate", "20"];
+    let screen = at_a_terminal(&world, &replay, "replayed 40 records");
+    assert!(screen.contains(" of 40 records, "), "{screen}");
+    assert!(screen.contains("replaying"), "the log: {screen}");
 }

@@ -281,6 +281,17 @@ pub(crate) fn configure_topic(world: &World, topic: &str, name: &str, value: &st
     }
 }
 
+/// Deletes the records of the first partition below an offset, as a topic's retention does.
+pub(crate) fn delete_records(world: &World, topic: &str, before: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(before))
+        .expect("an offset");
+    let deleted = world.block_on(admin(world).delete_records(&list, &AdminOptions::new()));
+    for partition in deleted.expect("an answer").elements() {
+        partition.error().expect("they are deleted");
+    }
+}
+
 /// Returns the leader of the first partition of a topic.
 pub(crate) fn leader_of(world: &World, topic: &str) -> i32 {
     let consumer: BaseConsumer = ClientConfig::new()

@@ -1,9 +1,14 @@
 //! `doorbell replay`.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::support::{Consumer, Received, World, create_topic, doorbell, produce, refused};
+use crate::support::{
+    Consumer, Received, Transaction, World, create_topic, delete_records, doorbell, produce,
+    refused,
+};
 
 /// An event of a relay, as a record.
 fn record(n: i32) -> Received {
@@ -142,6 +147,10 @@ fn what_cannot_be_replayed_is_refused_in_one_line_and_nothing_is_sent() {
         &["topic none does not exist"],
     );
     refused(&replay(&["--to", "a/b"]), 2, &["--to"]);
+    let compacted = format!("{}.compacted", world.topic);
+    create_topic(&world, &compacted, 1, &[("cleanup.policy", "compact")]);
+    let resumed = ["--to", &compacted, "--resume"];
+    refused(&replay(&resumed), 1, &["is compacted", "without --resume"]);
     // It counts from each start.
     let resumed = ["--to", &to, "--resume", "--since", "1h"];
     refused(&replay(&resumed), 2, &["--since", "--resume"]);
@@ -149,4 +158,96 @@ fn what_cannot_be_replayed_is_refused_in_one_line_and_nothing_is_sent() {
     let output = replay(&["--to", &to, "--allow-foreign", "--json"]);
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(said["replayed"], 3);
+}
+
+#[test]
+fn a_replay_has_a_rate_lines_of_progress_and_a_log() {
+    let (world, to) = world("replayrate", 250);
+    let (from, into) = (world.topic.as_str(), to.as_str());
+    let begun = Instant::now();
+    let output = world.doorbell(&["replay", "--from", from, "--to", into, "--rate", "100"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(begun.elapsed() > Duration::from_millis(2_300));
+    let said = String::from_utf8_lossy(&output.stderr);
+    for words in ["INFO", "replaying", "records=250", "of about 250 records, "] {
+        assert!(said.contains(words), "{words} in {said}");
+    }
+    let json = ["--rate", "0", "--log", "off", "--json"];
+    let output = world.doorbell(&[&["replay", "--from", from, "--to", into], &json[..]].concat());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(said["replayed"], 250);
+}
+
+#[test]
+fn aborted_transactions_are_left_out_and_an_open_one_is_waited_for() {
+    let (world, to) = world("replayaborted", 0);
+    let records: Vec<Received> = (0..40).map(record).collect();
+    let (aborted, rest) = records.split_at(10);
+    let (committed, rest) = rest.split_at(10);
+    let (open, last) = rest.split_at(10);
+    produce(&world, &world.topic, aborted, Some(false));
+    produce(&world, &world.topic, committed, Some(true));
+    produce(&world, &world.topic, last, Some(false));
+    let open = Transaction::begin(&world, &to, &world.topic, open);
+    let replay = ["replay", "--from", &world.topic, "--to", &to];
+    let mut replay = doorbell(&world, &replay)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("doorbell");
+    // It knows the ends, and waits for what is before them.
+    let log = BufReader::new(replay.stderr.take().expect("it is piped"));
+    let mut log = log.lines().map(|line| line.expect("a line"));
+    assert!(log.any(|line| line.contains("counting the records")));
+    open.commit();
+    assert!(log.any(|line| line.contains("replaying") && line.contains("records=20")));
+    assert!(replay.wait().expect("an end").success());
+    let copies = Consumer::new(&world, &to).drain().to_vec();
+    let events: BTreeSet<i32> = copies.into_iter().map(|it| without_origin(it).0).collect();
+    assert_eq!(events, (10..30).collect());
+}
+
+#[test]
+fn records_that_are_deleted_while_it_reads_are_named() {
+    let (world, to) = world("replaydeleted", 0);
+    let records: Vec<Received> = (0..200)
+        .map(|n| Received {
+            partition: 0,
+            payload: Some(vec![b'x'; 50_000]),
+            ..record(n)
+        })
+        .collect();
+    produce(&world, &world.topic, &records, None);
+    let places = ["replay", "--from", &world.topic, "--to", &to];
+    // It reads hardly more than it sends.
+    let little = [
+        "-X",
+        "queued.min.messages=1",
+        "-X",
+        "fetch.message.max.bytes=1000",
+    ];
+    let mut replay = doorbell(&world, &[&places[..], &little, &["--rate", "10"]].concat());
+    let replay = replay.stdout(Stdio::null()).stderr(Stdio::piped());
+    let replay = replay.spawn().expect("doorbell");
+    let mut consumer = Consumer::new(&world, &to);
+    consumer.await_records(3);
+    delete_records(&world, &world.topic, 199);
+    let output = replay.wait_with_output().expect("an end");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lost = format!(
+        "doorbell: topic {}, partition 0: the records from offset ",
+        world.topic
+    );
+    for words in [&lost, "retention", "begins at offset 199", "--resume"] {
+        assert!(said.contains(words), "{words} in {said}");
+    }
+    let before = consumer.drain().len();
+    assert!(before < 150, "{before}");
+    let output = world.doorbell(&[&places[..], &["--resume"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let copies = consumer.drain();
+    assert_eq!(copies.len(), before + 1);
+    assert_eq!(copies[before].seq(), 199);
 }
