@@ -14,6 +14,8 @@ const EVENTS: &str = include_str!("../../../sql/events.sql");
 const TRAP: &str = "CREATE FUNCTION trap(oid, regclass) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END'; \
      CREATE OPERATOR = (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = trap)";
 
+const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
+
 fn world(test: &str) -> World {
     let mut world = World::new(test);
     world.sql(TRAP);
@@ -52,12 +54,11 @@ fn events_of_many_writers_are_in_the_topic_in_the_order_of_their_versions() {
     let mut world = world("eventstore");
     create_topic(&world, &world.topic, 3, &[]);
     let relay = Relay::leading(&world, &[]);
-    let levels = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
     let conflicts = side_by_side(&world, 16, async |writer, mut session| {
         let mut conflicts = 0;
         for turn in 0..15 {
             let stream = format!("s{}", (writer + turn) % 4);
-            conflicts += decide(&mut session, levels[turn % 3], &stream).await;
+            conflicts += decide(&mut session, LEVELS[turn % 3], &stream).await;
         }
         conflicts
     });
@@ -91,20 +92,21 @@ fn events_of_many_writers_are_in_the_topic_in_the_order_of_their_versions() {
 #[test]
 fn of_two_first_appends_at_once_one_is_refused() {
     let world = world("firstappend");
-    let appended = side_by_side(&world, 2, async |_, mut session| {
-        let append = "SELECT doorbell.append('new', -1, '{x}', '{1}')";
-        let appended = query(&mut session, append).await;
-        appended.map(|rows| rows[0].get::<i64, _>(0))
-    });
-    let mut results: Vec<String> = appended
-        .iter()
-        .map(|it| match it {
-            Ok(version) => version.to_string(),
-            Err(error) => sqlstate(error),
-        })
-        .collect();
-    results.sort();
-    assert_eq!(results, ["1", "DB409"]);
+    for level in LEVELS {
+        let appended = side_by_side(&world, 2, async |_, mut session| {
+            query(&mut session, &format!("BEGIN ISOLATION LEVEL {level}")).await?;
+            let append = format!("SELECT doorbell.append('{level}', -1, '{{x}}', '{{1}}')");
+            let appended = query(&mut session, &append).await?;
+            query(&mut session, "COMMIT").await?;
+            Ok::<_, sqlx::Error>(appended[0].get::<i64, _>(0))
+        });
+        let (done, refused): (Vec<_>, Vec<_>) = appended.into_iter().partition(Result::is_ok);
+        assert_eq!(done.len(), 1, "{level}: {refused:?}");
+        let code = sqlstate(refused[0].as_ref().expect_err("one of the two"));
+        // Where the second does not see what the first has committed, PostgreSQL says so.
+        let is_serial = level != "READ COMMITTED";
+        assert!(code == "DB409" || (is_serial && code == "40001"), "{code}");
+    }
 }
 
 #[test]

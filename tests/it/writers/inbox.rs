@@ -1,9 +1,18 @@
 //! `sql/inbox.sql`.
 
-use sqlx::Row;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row};
 
 use super::{assert_refused, query, side_by_side};
-use crate::support::World;
+use crate::support::{PATIENCE, World, create_topic};
 
 const INBOX: &str = include_str!("../../../sql/inbox.sql");
 
@@ -107,4 +116,122 @@ fn a_claim_of_nothing_is_refused() {
             ("SELECT doorbell.forget_claims('-1 second')", "22023"),
         ],
     );
+}
+
+/// Consumers of a topic with two partitions.
+struct Group {
+    brokers: String,
+    topic: String,
+    database: String,
+    name: &'static str,
+}
+
+impl Group {
+    /// Returns a consumer that begins with what the group has not committed.
+    fn consumer(&self) -> BaseConsumer {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("group.id", format!("{}.{}", self.topic, self.name))
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .create()
+            .expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.topic, 0, 1);
+        let committed = consumer.committed_offsets(list, PATIENCE);
+        let committed = committed.expect("offsets");
+        for partition in 0..2 {
+            let mut it = committed
+                .find_partition(&self.topic, partition)
+                .expect("it");
+            if it.offset() == Offset::Invalid {
+                it.set_offset(Offset::Beginning).expect("an offset");
+            }
+        }
+        consumer.assign(&committed).expect("an assignment");
+        consumer
+    }
+
+    /// Handles records, and is killed after so many steps of the loop. Returns whether it came to
+    /// the end of the topic before.
+    async fn consume(&self, mut steps: usize) -> bool {
+        let consumer = self.consumer();
+        let session = PgConnection::connect(&self.database).await;
+        let mut session = session.expect("a session");
+        let (mut ends, mut last) = (0, Instant::now());
+        while ends < 2 {
+            assert!(last.elapsed() < PATIENCE, "no end of the topic");
+            let record = match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(record)) => record,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    ends += 1;
+                    continue;
+                }
+                _ => continue,
+            };
+            last = Instant::now();
+            let headers = record.headers().expect("headers");
+            let id = headers.iter().find(|it| it.key == "id").expect("an id");
+            let id = std::str::from_utf8(id.value.expect("a value")).expect("text");
+            let claim = format!("SELECT doorbell.first_time('totals', '{id}')");
+            let effect = format!("INSERT INTO effect VALUES ('{id}')");
+            let mut is_first = false;
+            for step in ["BEGIN", &claim, &effect, "COMMIT", "the offset"] {
+                // The session and the consumer end as they do when the process is killed.
+                if steps == 0 {
+                    return false;
+                }
+                steps -= 1;
+                if step == "the offset" {
+                    let done = consumer.commit_message(&record, CommitMode::Sync);
+                    done.expect("the offset is committed");
+                } else if step != effect || is_first {
+                    let rows = query(&mut session, step).await.expect(step);
+                    is_first |= step == claim && rows[0].get::<bool, _>(0);
+                }
+            }
+        }
+        true
+    }
+}
+
+#[test]
+fn consumers_that_are_killed_at_each_point_of_their_loop_apply_each_event_once() {
+    let mut world = world("inboxkilled");
+    world.sql("CREATE TABLE effect (event_id uuid)");
+    create_topic(&world, &world.topic, 2, &[]);
+    world.sql("INSERT INTO outbox (type, key) SELECT 'x', n::text FROM generate_series(1, 20) n");
+    let topic = world.topic.clone();
+    // Each record is in the topic twice.
+    for command in [
+        &["drain", "--topic", &topic][..],
+        &["replay", "--from", &topic, "--to", &topic, "--same-topic"],
+    ] {
+        let output = world.doorbell(command);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let groups = ["one", "other"].map(|name| Group {
+        brokers: world.services.kafka_brokers.clone(),
+        topic: topic.clone(),
+        database: world.database_url.clone(),
+        name,
+    });
+    // Two of them at the same time, and each has one step more than the one that was killed before.
+    let consumers = groups.map(|group| {
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            (1..).find(|steps| runtime.block_on(group.consume(*steps)))
+        })
+    });
+    for consumer in consumers {
+        let steps = consumer.join().expect("no panic").expect("an end");
+        assert!(steps > 10, "killed {steps} times");
+    }
+    let all = "SELECT count(*) FROM effect";
+    assert_eq!(world.number(all), 20);
+    let events = "SELECT count(DISTINCT event_id) FROM effect";
+    assert_eq!(world.number(events), 20);
 }
