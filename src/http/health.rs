@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::describe::held;
-use crate::relay::{Monitor, Readiness, Role, Snapshot};
+use crate::relay::{Monitor, Readiness, Snapshot};
 
 /// Multiple of `stuck_after` from which on an old snapshot is reported: a report or a backup may
 /// take some minutes.
@@ -27,16 +27,6 @@ pub(super) fn assess(all: &[Arc<Monitor>], stuck_after: Duration) -> Vec<OutboxH
         OutboxHealth { relay, readiness }
     };
     all.iter().map(|it| assess(it.snapshot())).collect()
-}
-
-/// Returns why no row gets through, unless a problem that the relay reports itself is the reason.
-pub(super) fn stopped(health: &OutboxHealth) -> Option<String> {
-    let (relay, words) = (&health.relay, &health.readiness.words);
-    match &relay.kafka.away_reason {
-        _ if health.readiness.ready => None,
-        Some(why) if relay.role != Role::Starting => Some(format!("Kafka is unreachable: {why}")),
-        _ => words.iter().find(|it| it.starts_with("stuck")).cloned(),
-    }
 }
 
 /// Warns of a snapshot that keeps vacuum from removing dead rows, once it is old.

@@ -71,7 +71,7 @@ impl Port {
                     let health = || {
                         state.db.close_unused();
                         state.events_db.close_unused();
-                        state.look()
+                        state.health()
                     };
                     state.feed.run(senders, health, stop).await;
                 })?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::auth::Auth;
 use super::db_gate::DbGate;
 use super::exposition::CommonLabels;
-use super::health::{OutboxHealth, assess, stopped};
+use super::health::{OutboxHealth, assess};
 use super::same_origin::HostNames;
 use super::ui::overview::Feed;
 use super::ui::{About, Here, Page};
@@ -68,15 +68,6 @@ impl AppState {
 
     pub(super) fn health(&self) -> Vec<OutboxHealth> {
         assess(&self.monitors, self.stuck_after)
-    }
-
-    /// Looks at each outbox, as once a second, for the incident log.
-    pub(super) fn look(&self) -> Vec<OutboxHealth> {
-        let outboxes = self.health();
-        for (monitor, outbox) in self.monitors.iter().zip(&outboxes) {
-            monitor.judged(stopped(outbox).as_deref());
-        }
-        outboxes
     }
 
     /// Returns the frame of a page for the client that requests it.

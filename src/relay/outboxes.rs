@@ -1,10 +1,11 @@
 //! Many outboxes in one process.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
@@ -16,6 +17,9 @@ use crate::relay::monitor::{Monitor, ProblemKind, Role};
 use crate::relay::observer::Observer;
 use crate::relay::outbox::OutboxRelay;
 use crate::relay::term_state::Counters;
+
+/// Interval of the looks for the incident log.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Relays the outboxes of a configuration.
 ///
@@ -116,6 +120,7 @@ impl Relay {
         let start_by = self.start_timeout.map(|timeout| Instant::now() + timeout);
         let balance = Arc::new(Balance::default());
         let mut relays = JoinSet::new();
+        let judging = judge(self.monitors.clone(), settings.http.stuck_after);
         let mut observers = self.observers.into_iter();
         for (outbox, monitor) in settings.outboxes.iter().zip(self.monitors) {
             let span = info_span!("outbox", outbox = %outbox.table);
@@ -133,21 +138,44 @@ impl Relay {
             let relay = stand_still(relay, counters, settings.outboxes.len() > 1, stop.clone());
             relays.spawn(relay.instrument(span));
         }
-        let mut result = Ok(());
-        while let Some(joined) = relays.join_next().await {
-            let ended = joined.unwrap_or_else(|panic| Err(RelayError::Defect(panic.to_string())));
-            if ended.is_ok() {
-                continue;
-            }
-            if !is_poison(&ended) {
-                // One that cannot work ends the process, which would look healthy otherwise.
-                stop.cancel();
-            }
-            if result.is_ok() || is_poison(&result) {
-                result = ended;
-            }
+        tokio::select! {
+            result = end_of_all(relays, &stop) => result,
+            never = judging => match never {},
         }
-        result
+    }
+}
+
+/// Waits until each relay has ended.
+async fn end_of_all(
+    mut relays: JoinSet<Result<(), RelayError>>,
+    stop: &CancellationToken,
+) -> Result<(), RelayError> {
+    let mut result = Ok(());
+    while let Some(joined) = relays.join_next().await {
+        let ended = joined.unwrap_or_else(|panic| Err(RelayError::Defect(panic.to_string())));
+        if ended.is_ok() {
+            continue;
+        }
+        if !is_poison(&ended) {
+            // One that cannot work ends the process, which would look healthy otherwise.
+            stop.cancel();
+        }
+        if result.is_ok() || is_poison(&result) {
+            result = ended;
+        }
+    }
+    result
+}
+
+/// Judges each outbox once a second, whether or not there is a port.
+async fn judge(monitors: Vec<Arc<Monitor>>, stuck_after: Duration) -> Infallible {
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for monitor in &monitors {
+            monitor.judge(stuck_after);
+        }
     }
 }
 

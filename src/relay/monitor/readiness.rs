@@ -62,6 +62,21 @@ impl Readiness {
             warnings,
         }
     }
+
+    /// Returns why no row gets through, unless a problem that the relay reports itself is the
+    /// reason.
+    pub(crate) fn stopped(&self, relay: &Snapshot) -> Option<String> {
+        match &relay.kafka.away_reason {
+            _ if self.ready => None,
+            Some(why) if relay.role != Role::Starting => {
+                Some(format!("Kafka is unreachable: {why}"))
+            }
+            _ => {
+                let mut words = self.words.iter();
+                words.find(|it| it.starts_with("stuck")).cloned()
+            }
+        }
+    }
 }
 
 /// Returns what has been stuck for this long, so that an operator has to act.

@@ -6,7 +6,6 @@ use std::time::{Instant, SystemTime};
 use super::kinds::{ProblemKind, Role};
 use super::recorder::{Histograms, Monitor, RelayState, Seen, UnderWay};
 use super::snapshot::{Backlog, Bell, InFlight, KafkaState, Problem, Rows, Snapshot, Stages};
-use crate::postgres::inspect::OldSnapshot;
 use crate::relay::clock::{is_finite, unix_micros};
 use crate::relay::in_flight::InFlightStats;
 
@@ -61,7 +60,7 @@ impl Monitor {
             last_acknowledged: (acknowledged > 0).then_some(acknowledged as f64 / 1e6),
             look_seconds: leads.then(|| ago(seen.looked.unwrap_or(state.since))),
             xmin_age: seen.xmin_age.filter(|_| leads),
-            pin: seen.pin(&ago).filter(|_| leads),
+            pin: seen.pin.clone().filter(|_| leads),
             kafka: self.kafka_state(&ago),
             stages: self.stages.read(),
             changes: state.incidents.0.iter().cloned().collect(),
@@ -116,13 +115,6 @@ impl RelayState {
 }
 
 impl Seen {
-    /// The session that held the oldest snapshot at the last sweep, with the time since then added.
-    fn pin(&self, ago: &dyn Fn(Instant) -> f64) -> Option<OldSnapshot> {
-        let (pin, seen) = self.pin.clone()?;
-        let seconds = pin.seconds.map(|seconds| seconds + ago(seen));
-        Some(OldSnapshot { seconds, ..pin })
-    }
-
     /// Rows above the cursor, and fetched rows that are still in the table.
     fn backlog(&self, standing: Option<&InFlightStats>, refused: usize) -> Option<Backlog> {
         let (held, oldest_held) = self.held;
@@ -222,6 +214,12 @@ mod tests {
             monitor.end_term();
         }
         assert!(waits().is_some_and(|(_, it)| it >= (TERM * 3).as_secs_f64()));
+        // As of the sweep: the session may have ended since.
+        let pin = serde_json::json!({ "kind": "session", "name": "report", "seconds": 299.0, "transactions": 5 });
+        monitor.saw_xmin(Some(5), serde_json::from_value(pin).ok());
+        sleep(TERM);
+        let pin = monitor.snapshot().pin.expect("a session");
+        assert_eq!(pin.seconds, Some(299.0));
         let judged = Readiness::of(&monitor.snapshot(), TERM * 3);
         let words = "stuck: row 7 is the first in flight, and has waited for ";
         assert!(

@@ -10,6 +10,7 @@ use tracing::{info_span, warn};
 
 use super::incidents::Incidents;
 use super::kinds::{BellState, ProblemKind, Role};
+use super::readiness::Readiness;
 use super::recent::RecentlySent;
 use crate::event::RowId;
 use crate::kafka::Health;
@@ -98,8 +99,8 @@ pub(super) struct Seen {
     /// Over terms: dead letters, as of the last sweep.
     pub(super) dead: Option<u64>,
     pub(super) xmin_age: Option<i64>,
-    /// The session that holds the oldest snapshot, and when it was seen.
-    pub(super) pin: Option<(OldSnapshot, Instant)>,
+    /// The session that held the oldest snapshot at the last sweep. It may have ended since.
+    pub(super) pin: Option<OldSnapshot>,
 }
 
 /// What the relay of one outbox knows of itself.
@@ -261,13 +262,14 @@ impl Monitor {
         self.state().resolve(kind);
     }
 
-    /// Records whether rows were found not to get through, and why. It is found from outside, once
-    /// a second.
-    pub(crate) fn judged(&self, stopped: Option<&str>) {
+    /// Judges whether rows get through, and logs when they do not any more, and when they do again.
+    pub(crate) fn judge(&self, stuck_after: Duration) {
+        let relay = self.snapshot();
+        let stopped = Readiness::of(&relay, stuck_after).stopped(&relay);
         let _span = info_span!("outbox", outbox = self.outbox).entered();
         let mut state = self.state();
         let is_known = state.incidents.open(None).is_some();
-        match stopped {
+        match stopped.as_deref() {
             Some(words) if !is_known => {
                 // The producer logs when it loses the last broker.
                 if self.kafka.unreachable_since().is_none() {
@@ -435,8 +437,7 @@ impl Monitor {
     /// Records how many transactions ago the oldest open snapshot was taken, and its session.
     pub(crate) fn saw_xmin(&self, age: Option<i64>, pin: Option<OldSnapshot>) {
         let mut seen = self.seen();
-        seen.xmin_age = age;
-        seen.pin = pin.map(|pin| (pin, Instant::now()));
+        (seen.xmin_age, seen.pin) = (age, pin);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, RelayState> {

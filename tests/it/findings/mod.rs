@@ -3,6 +3,7 @@
 
 mod causes;
 mod hazards;
+mod incidents;
 mod quiet;
 mod remedies;
 mod tail;
