@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::cli::exit::{Failure, Outcome};
 use crate::cli::session::with_session;
+use crate::cli::terminal::{print_json, table};
 use crate::config::Settings;
 use crate::postgres::{Error, HeldRow, Table, held};
 
@@ -34,8 +35,8 @@ pub(crate) fn held_rows(settings: &Settings, command: HeldCommand, json: bool) -
     let mut rows = with_session(settings, "held", async |mut session| {
         let mut rows = Vec::new();
         for outbox in &settings.outboxes {
-            let table = Table::find_to_ask(&mut session, &outbox.table, &outbox.columns).await?;
-            let answer = held(&mut session, &table).await?.ok_or_else(|| {
+            let found = Table::find_to_ask(&mut session, &outbox.table, &outbox.columns).await?;
+            let answer = held(&mut session, &found).await?.ok_or_else(|| {
                 let problem = format!("no leader of {} answered within 10 s", outbox.table);
                 Error::refused(
                     problem,
@@ -57,30 +58,37 @@ pub(crate) fn held_rows(settings: &Settings, command: HeldCommand, json: bool) -
             return Err(Error::refused(problem, "see `doorbell held list`").into());
         }
     }
-    Ok(print(&rows, json)?)
-}
-
-fn print(rows: &[OutboxRow], json: bool) -> Result<(), anyhow::Error> {
-    let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut out, rows)?;
-        writeln!(out)?;
-        return Ok(());
+        return Ok(print_json(&rows)?);
     }
-    for OutboxRow { outbox, row } in rows {
-        let held = match row.holds_topic {
-            true => "its topic",
-            false => "its key",
-        };
-        let key = row.key.as_deref().unwrap_or("-").escape_debug();
-        let wait = Duration::from_secs(row.next_try_seconds.max(0.0).ceil() as u64);
-        writeln!(
-            out,
-            "row {} of {outbox}  key {key}  holds {held}  {}  next try in {}",
-            row.row,
-            row.reason.escape_debug(),
-            humantime::format_duration(wait),
-        )?;
+    let rows: Vec<_> = rows.iter().map(cells).collect();
+    let mut out = std::io::stdout();
+    match command {
+        HeldCommand::List if rows.is_empty() => {}
+        HeldCommand::List => write!(out, "{}", table(HEAD, &rows))?,
+        HeldCommand::Show { .. } => {
+            for (name, value) in rows.iter().flat_map(|row| HEAD.iter().zip(row)) {
+                writeln!(out, "{:9} {value}", name.to_lowercase())?;
+            }
+        }
     }
     Ok(())
+}
+
+const HEAD: [&str; 6] = ["ROW", "OUTBOX", "KEY", "HOLDS", "NEXT TRY", "REASON"];
+
+fn cells(OutboxRow { outbox, row }: &OutboxRow) -> [String; HEAD.len()] {
+    let held = match row.holds_topic {
+        true => "its topic",
+        false => "its key",
+    };
+    let wait = Duration::from_secs(row.next_try_seconds.max(0.0).ceil() as u64);
+    [
+        row.row.to_string(),
+        outbox.clone(),
+        row.key.as_deref().unwrap_or("-").escape_debug().to_string(),
+        held.to_owned(),
+        format!("in {}", humantime::format_duration(wait)),
+        row.reason.escape_debug().to_string(),
+    ]
 }

@@ -279,12 +279,26 @@ fn held_rows_are_listed_with_key_reason_and_next_try() {
         assert!(reason.contains("JSON object"), "{row}");
         assert!(row["next_try_seconds"].as_f64().expect("a number") <= 60.0);
     }
-    let (code, said) = held(&world, &["show", "107"]);
+    let (code, said) = held(&world, &["list"]);
     assert_eq!(code, Some(0), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 21, "{said}");
     assert!(
-        said.starts_with("row 107 of outbox  key k7  holds its key  "),
+        lines[0].starts_with("ROW  OUTBOX  KEY  HOLDS    NEXT TRY  "),
         "{said}"
     );
+    assert!(
+        lines[7].starts_with("107  outbox  k7   its key  in "),
+        "{said}"
+    );
+    let column = lines[0].find("REASON").expect("a head");
+    let reason = lines[7].get(column..).expect("a reason");
+    let (code, said) = held(&world, &["show", "107"]);
+    assert_eq!(code, Some(0), "{said}");
+    for line in ["row       107\n", "key       k7\n", "holds     its key\n"] {
+        assert!(said.contains(line), "{line} in {said}");
+    }
+    assert!(said.contains(&format!("reason    {reason}\n")), "{said}");
     let (code, said) = held(&world, &["show", "7"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(
