@@ -48,8 +48,12 @@ pub(crate) struct Status {
     pub held_keys: i64,
     /// Rows that Kafka has and that the table keeps, as the leader publishes it.
     pub kept_rows: u64,
-    /// Relays that are connected to the database while none leads.
+    /// Relays that are connected to the database while none leads. Those that lead another outbox
+    /// are none of them.
     pub connected: Vec<String>,
+    /// Whether any relay is connected while none leads.
+    #[serde(skip)]
+    pub has_relays: bool,
     /// Holder of the leader's lock. If it is not a relay, nothing is delivered.
     pub leader: Option<Holder>,
     pub standbys: Vec<Holder>,
@@ -67,14 +71,40 @@ pub(crate) struct Status {
 /// Seconds from which on a waiting row is stuck: the default of the sweep.
 pub(crate) const LONG_WAIT: f64 = 60.0;
 
-pub(crate) async fn status(session: &mut Session, table: &Table) -> Result<Status> {
-    let mut status = session
-        .reading(async |session| ask(session, table).await)
-        .await?;
+/// Time between two looks, where one alone does not tell a moment from a state.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+impl Status {
+    /// Returns how long the oldest row has waited, if a relay leads and it is stuck. A row may be
+    /// the oldest because its key waits, or because it is sent and cannot be deleted, while all
+    /// others leave.
+    pub(crate) fn stuck(&self, seconds: f64) -> Option<f64> {
+        let led = self.leader.as_ref().is_some_and(|it| it.is_doorbell) && self.paused.is_none();
+        let is_explained = self.held_keys > 0 || self.kept_rows > 0;
+        let stuck = self
+            .oldest_seconds
+            .filter(|_| led && !self.moves && !is_explained);
+        stuck.filter(|it| *it >= seconds)
+    }
+}
+
+/// Looks twice at a row that has waited for `long` seconds.
+pub(crate) async fn status(session: &mut Session, table: &Table, long: f64) -> Result<Status> {
+    let look = async |session: &mut Session| {
+        session
+            .reading(async |session| ask(session, table).await)
+            .await
+    };
+    let mut status = look(session).await?;
+    // Between the end of a leader and the next one no relay leads for a moment.
+    if status.leader.is_none() && status.has_relays {
+        sleep(SECOND_LOOK).await;
+        status = look(session).await?;
+    }
     // A time of creation may be anything, and a backlog may be old: another row is first if rows
     // leave.
-    if status.leader.is_some() && status.oldest_seconds >= Some(LONG_WAIT) {
-        sleep(Duration::from_secs(1)).await;
+    if status.leader.is_some() && status.oldest_seconds >= Some(long) {
+        sleep(SECOND_LOOK).await;
         let oldest = session
             .reading(async |session| oldest(session, table).await)
             .await?;
@@ -126,10 +156,12 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
     let oldest = oldest(session, table).await?;
     let (leader, standbys) = leader_holders(session, table).await?;
     let bell = bell_holders(session, table).await?;
-    let connected = match leader {
+    let relays = match leader {
         None => connected_relays(session).await?,
         Some(_) => Vec::new(),
     };
+    let has_relays = !relays.is_empty();
+    let without = relays.into_iter().filter(|(_, has_place)| !has_place);
     Ok(Status {
         outbox: quoted.clone(),
         paused: registry::entry(session, quoted).await?.pause,
@@ -141,7 +173,8 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
         dead: dead(session, table).await?,
         held_keys: held_keys(session, leader.as_ref(), table).await?,
         kept_rows: leader.as_ref().map_or(0, Holder::kept_rows),
-        connected,
+        connected: without.map(|(name, _)| name).collect(),
+        has_relays,
         leader,
         standbys,
         bell,

@@ -17,7 +17,8 @@ from_row! { Hazard: kind names remedies }
 
 /// Of roles that may create objects in the search path, those that own an outbox may do more
 /// anyway. A session that does not read its notifications, or is in a transaction, keeps the queue
-/// from being truncated; the server does not say which does, and the oldest is the likely one.
+/// from being truncated; the server does not say which does, and the oldest is the likely one. One
+/// that is busy for a moment is not.
 const OF_SERVER: &str = "WITH path AS (SELECT pg_catalog.unnest(pg_catalog.current_schemas(false)) AS name \
     UNION SELECT CASE pg_catalog.btrim(s, ' \"') WHEN '$user' THEN current_user ELSE pg_catalog.btrim(s, ' \"')::name END FROM pg_catalog.pg_settings p, pg_catalog.regexp_split_to_table(p.reset_val, ',') s WHERE p.name = 'search_path'), \
     found (kind, name, remedy) AS ( \
@@ -33,7 +34,7 @@ const OF_SERVER: &str = "WITH path AS (SELECT pg_catalog.unnest(pg_catalog.curre
     UNION ALL SELECT 'notify-queue', pg_catalog.format('%s %%', pg_catalog.round(u.part::numeric * 100)) || coalesce(pg_catalog.format('; its oldest part may be unread by %L (server process %s, user %s, database %s)', \
         a.application_name, a.pid, a.usename, a.datname), ''), coalesce(pg_catalog.format('SELECT pg_terminate_backend(%s)', a.pid), 'end the sessions that LISTEN and do not read') \
     FROM pg_catalog.pg_notification_queue_usage() u (part) LEFT JOIN LATERAL (SELECT * FROM pg_catalog.pg_stat_activity s WHERE s.pid <> pg_catalog.pg_backend_pid() \
-        AND (s.wait_event = 'ClientWrite' OR s.xact_start IS NOT NULL) ORDER BY s.wait_event IS DISTINCT FROM 'ClientWrite', s.xact_start LIMIT 1) a ON true \
+        AND CASE s.wait_event WHEN 'ClientWrite' THEN s.state_change ELSE s.xact_start END < pg_catalog.clock_timestamp() - interval '5 seconds' ORDER BY s.wait_event IS DISTINCT FROM 'ClientWrite', s.xact_start LIMIT 1) a ON true \
     WHERE u.part >= 0.5) \
     SELECT kind, pg_catalog.array_agg(name ORDER BY name) AS names, pg_catalog.array_agg(DISTINCT remedy) AS remedies FROM found GROUP BY kind ORDER BY kind";
 

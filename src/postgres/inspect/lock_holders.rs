@@ -16,7 +16,7 @@ pub(crate) struct Holder {
     /// Server process. `None`: a prepared transaction.
     pub pid: Option<i32>,
     /// Whether it is a Doorbell session: by its `application_name`, which any role can choose, and
-    /// a role that may delete rows of the outbox, as a relay does.
+    /// a role that may delete or lock rows of the outbox, as a relay does.
     pub is_doorbell: bool,
     /// `application_name`. A relay has `doorbell VERSION+WORD leader PID`.
     pub application: String,
@@ -31,9 +31,17 @@ pub(crate) struct Holder {
     pub transaction_seconds: Option<f64>,
     /// Name of a prepared transaction.
     pub prepared: Option<String>,
+    /// Seconds for which it has certainly been in one transaction, or outside of any. `None`: the
+    /// role may not see it. Locks and sessions are read one after the other: what held a lock for a
+    /// moment may be idle when its session is read.
+    #[serde(skip)]
+    pub still_seconds: Option<f64>,
 }
 
-from_row! { Holder: pid is_doorbell application user address connected_seconds transaction_seconds prepared }
+from_row! { Holder: pid is_doorbell application user address connected_seconds transaction_seconds prepared still_seconds }
+
+/// Seconds for which a lock is held before it is reported; ordinary writers commit sooner.
+const LONG_HELD: f64 = 1.0;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct WakeLockHolders {
@@ -42,6 +50,9 @@ pub(crate) struct WakeLockHolders {
     /// Number of open transactions that did not ring because the relay was awake. The relay cannot
     /// sleep before they have ended.
     pub silent_writers: usize,
+    /// Those of them that have been open for more than a moment.
+    #[serde(skip)]
+    pub long_silent_writers: usize,
     /// The one of them that began first.
     pub oldest_silent_writer: Option<Holder>,
 }
@@ -90,20 +101,25 @@ pub(crate) async fn bell_holders(session: &mut Session, table: &Table) -> Result
     let (alone, mut shared): (Vec<_>, Vec<_>) = granted.partition(|lock| lock.is_exclusive);
     // A transaction that ended while its lock was read is none of those that are open.
     shared.retain(|lock| lock.holder.transaction_seconds.is_some() || !lock.holder.is_seen());
+    let is_long = |lock: &&Lock| lock.holder.transaction_seconds >= Some(LONG_HELD);
     Ok(WakeLockHolders {
         held_by: alone.into_iter().next().map(|lock| lock.holder),
         silent_writers: shared.len(),
+        long_silent_writers: shared.iter().filter(is_long).count(),
         oldest_silent_writer: shared.into_iter().next().map(|lock| lock.holder),
     })
 }
 
-/// Returns the holders of locks of `sql/strict_order.sql` that are no writers of the table.
+/// Returns the holders of locks of `sql/strict_order.sql` that are no writers, if writers of the
+/// table take such locks.
 pub(crate) async fn order_strangers(session: &mut Session, table: &Table) -> Result<Vec<Holder>> {
     let mut locks = holders(session, ORDER_CLASS, table).await?;
     // One session may hold many.
     locks.dedup_by_key(|lock| (lock.holder.pid, lock.holder.prepared.clone()));
     let granted = locks.into_iter().filter(|lock| lock.is_granted);
-    Ok(granted.map(|lock| lock.holder).collect())
+    let holders = granted.map(|lock| lock.holder);
+    let is_long = |holder: &Holder| holder.still_seconds.is_none_or(|it| it >= LONG_HELD);
+    Ok(holders.filter(is_long).collect())
 }
 
 struct Lock {
@@ -119,10 +135,11 @@ from_row! { Lock: is_granted is_exclusive; holder }
 /// identifies it. A role without `pg_read_all_stats` sees only the names of other roles' sessions.
 const HOLDERS: &str = "WITH locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks) \
     SELECT l.granted AS is_granted, l.mode = 'ExclusiveLock' AS is_exclusive, l.pid, coalesce(a.application_name, '') AS application, \
-    coalesce(a.application_name LIKE 'doorbell %' AND pg_catalog.has_table_privilege(a.usesysid, $2::bigint::oid, 'DELETE'), false) AS is_doorbell, \
+    coalesce(a.application_name LIKE 'doorbell %' AND pg_catalog.has_table_privilege(a.usesysid, $2::bigint::oid, 'DELETE, UPDATE'), false) AS is_doorbell, \
     coalesce(a.usename, p.owner)::text AS user, pg_catalog.host(a.client_addr) AS address, \
     pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - a.backend_start) AS connected_seconds, \
-    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - coalesce(a.xact_start, p.prepared)) AS transaction_seconds, p.gid AS prepared \
+    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - coalesce(a.xact_start, p.prepared)) AS transaction_seconds, p.gid AS prepared, \
+    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - coalesce(a.xact_start, a.state_change, p.prepared)) AS still_seconds \
     FROM locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
     LEFT JOIN locks t ON l.pid IS NULL AND t.pid IS NULL AND t.locktype = 'transactionid' AND t.virtualtransaction = l.virtualtransaction \
     LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = t.transactionid \
@@ -130,14 +147,21 @@ const HOLDERS: &str = "WITH locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_l
     AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
     ORDER BY transaction_seconds DESC NULLS LAST, l.pid";
 
-/// Of the class of strict order, those whose role may not insert into the table count, whatever the
-/// key.
+/// Within a transaction the server shows all sessions as they were at the first look.
+pub(super) const LOOK_ANEW: &str = "SELECT pg_catalog.pg_stat_clear_snapshot()";
+
+/// Of the class of strict order, those that write to no table of that order count, whatever the
+/// key: keys of all tables share these locks. A role that may not insert may write by a function.
 async fn holders(session: &mut Session, class: i32, table: &Table) -> Result<Vec<Lock>> {
     let statement = HOLDERS.replace(
         "{which}",
         "l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = $1::bigint::oid AND CASE WHEN $3 \
-         THEN NOT coalesce(pg_catalog.has_table_privilege(a.usesysid, $2::bigint::oid, 'INSERT'), true) ELSE l.objid = $2::bigint::oid END",
+         THEN EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgname = 'doorbell_order' AND g.tgrelid = $2::bigint::oid) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgname = 'doorbell_order' AND (coalesce(pg_catalog.has_any_column_privilege(a.usesysid, g.tgrelid, 'INSERT'), false) \
+            OR EXISTS (SELECT FROM locks w WHERE w.relation = g.tgrelid AND w.database = l.database AND w.mode = 'RowExclusiveLock' AND w.virtualtransaction = l.virtualtransaction AND w.pid IS NOT DISTINCT FROM l.pid))) \
+         ELSE l.objid = $2::bigint::oid END",
     );
+    session.batch(LOOK_ANEW).await?;
     let (class, oid, is_order) = (i64::from(class), i64::from(table.oid), class == ORDER_CLASS);
     let holders = session.rows(&statement, |q| q.bind(class).bind(oid).bind(is_order));
     holders.await
@@ -182,11 +206,16 @@ impl Holder {
     }
 }
 
-/// Returns the relays that are connected to this database, as `VERSION, process PID`.
-pub(crate) async fn connected_relays(session: &mut Session) -> Result<Vec<String>> {
-    const RELAYS: &str = "SELECT DISTINCT pg_catalog.split_part(a.application_name, ' ', 2) || ', process ' || pg_catalog.split_part(a.application_name, ' ', 4) \
-        FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() AND a.application_name ~ '^doorbell [^ ]+ (reader|bell|leader) [0-9]' ORDER BY 1";
-    session.values(RELAYS, |q| q).await
+/// Returns the relays that are connected to this database, as `VERSION, process PID`, and whether
+/// each leads or stands by, for another outbox perhaps.
+pub(crate) async fn connected_relays(session: &mut Session) -> Result<Vec<(String, bool)>> {
+    const RELAYS: &str = "SELECT pg_catalog.split_part(a.application_name, ' ', 2) || ', process ' || pg_catalog.split_part(a.application_name, ' ', 4) AS name, \
+        bool_or(l.pid IS NOT NULL) AS has_place FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_locks l ON l.pid = a.pid AND l.database = a.datid \
+        AND l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = $1::bigint::oid \
+        WHERE a.datname = pg_catalog.current_database() AND a.application_name ~ '^doorbell [^ ]+ (reader|bell|leader) [0-9]' GROUP BY 1 ORDER BY 1";
+    session
+        .rows(RELAYS, |q| q.bind(i64::from(LEADER_CLASS)))
+        .await
 }
 
 /// Number of keys that the leader holds back, from the name of its session that fetches.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::lock_holders::LOOK_ANEW;
 use crate::postgres::error::Result;
 use crate::postgres::session::Session;
 
@@ -49,17 +50,23 @@ pub enum SnapshotHolder {
     Prepared,
 }
 
-/// Sessions of other databases hold back nothing here, but slots and standbys do. `to_jsonb`:
-/// `inactive_since` exists from PostgreSQL 17 on. `$1`: seconds from which a session counts; `$2`:
+/// Sessions of other databases hold back nothing here, but slots and standbys do. Vacuum ignores a
+/// VACUUM, and a parallel worker has the snapshot of its session. A session that is busy may take a
+/// new snapshot with each statement of a long transaction: its own is old if the statement is, if
+/// the transaction has written, or by the transactions since. `to_jsonb`: `inactive_since` exists
+/// from PostgreSQL 17 on. `$1`: seconds from which a session or an inactive slot counts; `$2`:
 /// transactions from which the others count.
 pub(crate) const PINS: &str = "SELECT 'session' AS kind, a.application_name AS name, a.pid, a.usename::text AS user, pg_catalog.host(a.client_addr) AS address, a.state, \
     pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - a.xact_start) AS seconds, \
     greatest(pg_catalog.age(a.backend_xmin), pg_catalog.age(a.backend_xid))::bigint AS transactions FROM pg_catalog.pg_stat_activity a \
-    WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type NOT IN ('autovacuum worker', 'walsender') \
+    WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type NOT IN ('autovacuum worker', 'walsender', 'parallel worker') \
     AND coalesce(a.backend_xmin, a.backend_xid) IS NOT NULL AND a.xact_start < pg_catalog.clock_timestamp() - $1 * interval '1 second' \
-    UNION ALL SELECT CASE WHEN s.active THEN 'slot' ELSE 'idle-slot' END, s.slot_name::text, s.active_pid, NULL, NULL, NULL, \
-    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - (pg_catalog.to_jsonb(s) ->> 'inactive_since')::timestamptz), pg_catalog.age(s.xmin)::bigint \
-    FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL AND (NOT s.active OR pg_catalog.age(s.xmin) >= $2) \
+    AND (a.backend_xid IS NOT NULL OR a.state_change < pg_catalog.clock_timestamp() - $1 * interval '1 second' OR pg_catalog.age(a.backend_xmin) >= 1000) \
+    AND a.pid NOT IN (SELECT v.pid FROM pg_catalog.pg_stat_progress_vacuum v) \
+    UNION ALL SELECT CASE WHEN s.active THEN 'slot' ELSE 'idle-slot' END, s.slot_name::text, s.active_pid, NULL, NULL, NULL, i.seconds, pg_catalog.age(s.xmin)::bigint \
+    FROM pg_catalog.pg_replication_slots s LEFT JOIN LATERAL (SELECT t.seconds FROM pg_catalog.date_part('epoch', \
+        pg_catalog.clock_timestamp() - (pg_catalog.to_jsonb(s) ->> 'inactive_since')::timestamptz) t (seconds) WHERE t.seconds > $1) i ON true \
+    WHERE s.xmin IS NOT NULL AND (i.seconds IS NOT NULL OR pg_catalog.age(s.xmin) >= $2) \
     UNION ALL SELECT 'standby', r.application_name, r.pid, r.usename::text, pg_catalog.host(r.client_addr), NULL, NULL, pg_catalog.age(r.backend_xmin)::bigint \
     FROM pg_catalog.pg_stat_replication r WHERE pg_catalog.age(r.backend_xmin) >= $2 \
     UNION ALL SELECT 'prepared', p.gid, NULL, p.owner::text, NULL, NULL, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - p.prepared), \
@@ -79,6 +86,7 @@ pub(crate) async fn old_snapshots(
 
 /// Does the same within a transaction.
 pub(crate) async fn held_for(session: &mut Session, old: Duration) -> Result<Vec<OldSnapshot>> {
+    session.batch(LOOK_ANEW).await?;
     let sql = format!("SELECT pg_catalog.to_jsonb(p)::text FROM ({PINS}) p");
     let pins: Vec<String> = session
         .values(&sql, |q| q.bind(old.as_secs_f64()).bind(MANY_TRANSACTIONS))

@@ -34,7 +34,8 @@ pub(crate) struct ServerInfo {
     pub sees_sessions: bool,
 }
 
-/// A limit that is NULL does not exist. Only sessions of clients count as connections.
+/// A limit that is NULL does not exist. Only sessions of clients count as connections, and not
+/// those of this program.
 const FACTS: &str = "SELECT pg_catalog.current_setting('server_version') AS version, current_user::text AS role, d.datname::text AS database, \
     pg_catalog.current_setting('max_prepared_transactions')::bigint AS prepared, \
     pg_catalog.current_setting('default_transaction_read_only') = 'on' AS read_only, \
@@ -46,7 +47,8 @@ const FACTS: &str = "SELECT pg_catalog.current_setting('server_version') AS vers
     CASE WHEN NOT r.rolsuper AND d.datconnlimit >= 0 THEN d.datconnlimit - u.by_database END AS database_left \
     FROM pg_catalog.pg_roles r, pg_catalog.pg_database d, LATERAL (SELECT count(*) AS used, count(*) FILTER (WHERE a.usesysid = r.oid) AS by_role, \
     count(*) FILTER (WHERE a.datid = d.oid) AS by_database FROM pg_catalog.pg_stat_activity a \
-    WHERE a.datid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()) u \
+    WHERE a.datid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend' \
+    AND NOT coalesce(pg_catalog.starts_with(a.application_name, pg_catalog.split_part(pg_catalog.current_setting('application_name'), ' check', 1) || ' check'), false)) u \
     WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()";
 
 /// Where a setting was given a value: for a role, a database, a role in a database, or the server.

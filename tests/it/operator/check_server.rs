@@ -80,6 +80,22 @@ fn assert_snapshots_are_named(world: &mut World) {
     let through = Standby::holding(world, Some(&slot), xmin);
     world.await_number("SELECT count(*) FROM pg_stat_replication WHERE backend_xmin IS NOT NULL AND application_name = 'far standby'", 1);
     world.await_number(&format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND xmin IS NOT NULL"), 1);
+    // A standby that reads, and one that restarts, are ordinary.
+    let away = format!("{slot}_away");
+    world.sql(&format!(
+        "SELECT pg_create_physical_replication_slot('{away}')"
+    ));
+    let went = Standby::holding(world, Some(&away), xmin);
+    world.await_number(&format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{away}' AND xmin IS NOT NULL"), 1);
+    drop(went);
+    world.await_number(
+        &format!(
+            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{away}' AND NOT active"
+        ),
+        1,
+    );
+    Checkup::of(world, &[]).lacks(&["snapshot-held"]);
+    world.sql(&format!("SELECT pg_drop_replication_slot('{away}')"));
     // A hundred thousand transactions pass.
     world.sql("DO $$ BEGIN FOR i IN 1..100001 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$");
     let checkup = Checkup::of(world, &[]);
@@ -145,7 +161,15 @@ fn assert_a_full_queue_stops_no_writer(world: &mut World, server: &mut Instance)
     world.await_asleep();
     world.sql("INSERT INTO outbox (type) VALUES ('t')");
     world.await_empty();
-    let checkup = Checkup::of(world, &[]);
+    // Named once it has been in its transaction for longer than those that only write.
+    let deaf = |it: &Checkup| {
+        it.all("notify-queue")[0]["what"]
+            .to_string()
+            .contains("deaf")
+    };
+    let checkup = eventually("the deaf session is named", || {
+        Some(Checkup::of(world, &[])).filter(deaf)
+    });
     let end = checkup.finds("error", "notify-queue", &["deaf", "%"]);
     checkup.lacks(&["postgres-away"]);
     world.sql(&end);

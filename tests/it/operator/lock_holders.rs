@@ -91,6 +91,8 @@ fn a_stranger_with_the_leaders_lock_is_named_and_delivery_goes_on_when_it_ends()
 fn a_role_that_may_only_connect_is_no_relay_whatever_it_calls_itself() {
     let mut world = World::new("forged");
     create_topic(&world, &world.topic, 1, &[]);
+    world.sql(include_str!("../../../sql/strict_order.sql"));
+    world.sql("SELECT doorbell.keep_order('outbox')");
     let role = format!("{}_any", world.name());
     world.sql(&format!("CREATE ROLE {role} LOGIN"));
     let mut session = world.connect_to(&world.url_as(&role));
@@ -113,6 +115,8 @@ fn a_role_that_may_only_connect_is_no_relay_whatever_it_calls_itself() {
         assert_eq!(holder["is_doorbell"], false, "{holder}");
         assert_eq!(holder["user"], role.as_str());
     }
+    let held = || (!Checkup::of(&world, &[]).all("order-stranger").is_empty()).then_some(());
+    eventually("the locks are held for more than a moment", held);
     let checkup = Checkup::of(&world, &[]);
     assert_eq!(checkup.code, Some(1));
     checkup.finds("error", "leader-stranger", &[&role]);

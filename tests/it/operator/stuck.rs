@@ -247,8 +247,11 @@ fn rights_were_revoked() {
         &relay,
         &["acknowledged rows cannot be deleted", "permission denied"],
     );
-    has(&status(&world), &["2 rows", "stuck"]);
+    let said = status(&world);
+    has(&said, &["2 rows", "stuck   "]);
+    assert!(!said.contains("no relay"), "{said}");
     let checkup = Checkup::of(&world, &["--database-url", &url]);
+    checkup.lacks(&["leader-stranger"]);
     let grant = checkup.finds("error", "rights-missing", &[&role]);
     has(&grant, &["GRANT DELETE ON public.outbox TO"]);
     world.sql(&grant);

@@ -219,7 +219,7 @@ impl Looking<'_> {
             &name,
             ids::fetch_plan(&inspect::detours(session, table).await?),
         );
-        let status = postgres::status(session, table).await?;
+        let status = postgres::status(session, table, self.old.as_secs_f64()).await?;
         if status.leader.is_none() {
             self.sessions += server::SESSIONS;
         }

@@ -43,28 +43,29 @@ pub(super) struct Relaying<'a> {
 /// Reports if a standby could not end a frozen leader.
 fn frozen_takeover(status: &Status, us: Option<&Relaying>) -> Option<Finding> {
     const WHY: &str = "a standby takes over from a frozen leader by ending its sessions, which PostgreSQL allows if both log in as the same role; otherwise rows wait until an operator ends that leader";
+    const REMEDY: &str = "use the same role, the user in DATABASE_URL, for all relays";
     let relays = status.leader.iter().chain(&status.standbys);
     let mut roles: Vec<&str> = relays
         .filter(|it| it.is_doorbell)
         .filter_map(|it| it.user.as_deref())
         .collect();
-    if let (Some(us), Some(leader)) = (us, &status.leader)
-        && leader.is_doorbell
-    {
-        roles.push(us.role);
-    }
     roles.sort_unstable();
     roles.dedup();
-    if roles.len() > 1 {
-        return Some(Finding::warning(
-            Code::FrozenTakeover,
-            format!(
-                "relays of this outbox log in as several roles: {}",
-                roles.join(", ")
-            ),
-            WHY,
-            "use the same role, the user in DATABASE_URL, for all relays",
-        ));
+    match (roles.as_slice(), us) {
+        ([_, _, ..], _) => {
+            let roles = roles.join(", ");
+            let what = format!("relays of this outbox log in as several roles: {roles}");
+            return Some(Finding::warning(Code::FrozenTakeover, what, WHY, REMEDY));
+        }
+        // It has a relay's privileges, and may be the owner of the table all the same.
+        ([role], Some(us)) if *role != us.role => {
+            let us = us.role;
+            let what = format!(
+                "relays of this outbox log in as {role}; one that logs in as {us}, like this command, would be of another role"
+            );
+            return Some(Finding::note(Code::FrozenTakeover, what, WHY, REMEDY));
+        }
+        _ => {}
     }
     us.filter(|us| !us.may_terminate).map(|us| {
         Finding::warning(
@@ -185,10 +186,8 @@ fn delivery(status: &Status, old: Duration) -> Option<Finding> {
             "nothing is delivered",
             "doorbell run, on as many hosts as you like",
         )),
-        (Some(leader), Some(oldest))
-            if leader.is_doorbell && !status.moves && oldest >= old.as_secs_f64() =>
-        {
-            Some(Finding::error(
+        (Some(_), Some(_)) => status.stuck(old.as_secs_f64()).map(|oldest| {
+            Finding::error(
                 Code::Stuck,
                 format!(
                     "the oldest of {} rows has waited for {} although a relay leads",
@@ -197,8 +196,8 @@ fn delivery(status: &Status, old: Duration) -> Option<Finding> {
                 ),
                 "Kafka does not accept rows, or the database does not return them, or more is written than can be sent",
                 "resolve the other findings first; then read the warnings in the relay's log",
-            ))
-        }
+            )
+        }),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::{Outbox, Settings};
 use crate::describe::{described, end};
 use crate::postgres::inspect::table_holders;
-use crate::postgres::{self, Error, Server, Session, Status, Table};
+use crate::postgres::{self, Error, LONG_WAIT, Server, Session, Status, Table};
 
 /// Queries the status, on the same session as before or on a new one if that was lost.
 pub(super) async fn query(
@@ -28,7 +28,7 @@ pub(super) async fn query(
 
 async fn of_outbox(session: &mut Session, outbox: &Outbox) -> postgres::Result<Status> {
     let table = Table::find_to_ask(session, &outbox.table, &outbox.columns).await?;
-    postgres::status(session, &table).await
+    postgres::status(session, &table, LONG_WAIT).await
 }
 
 /// Names the session that holds the table, if a statement waited for it in vain.

@@ -6,9 +6,6 @@ use crate::cli::terminal::{BAD, CAREFUL, GOOD, TITLE, styled};
 use crate::describe::{self, age, counted, described, end, held, waiting};
 use crate::postgres::{Holder, LONG_WAIT, Pause, Status};
 
-/// Seconds from which on an open transaction is reported; those of ordinary writers are shorter.
-const LONG_OPEN: f64 = 1.0;
-
 /// Formats the status as a block of lines, with colours; [`terminal::write`] strips them where they
 /// do not belong.
 ///
@@ -66,7 +63,7 @@ pub(super) fn block(status: &Status) -> String {
         );
         line("order", &styled(CAREFUL, order));
     }
-    if let Some(seconds) = stuck(status) {
+    if let Some(seconds) = status.stuck(LONG_WAIT) {
         let stuck = format!(
             "the oldest row has waited for {} although a relay leads; run `doorbell check` to find the cause",
             age(seconds)
@@ -144,14 +141,6 @@ fn paused(pause: &Pause) -> String {
     format!("for {age}{by}{reason}; no row is sent until `doorbell resume`")
 }
 
-/// Returns how long the oldest row has waited, if a relay leads and it is stuck.
-fn stuck(status: &Status) -> Option<f64> {
-    let led = status.leader.as_ref().is_some_and(|it| it.is_doorbell) && status.paused.is_none();
-    status
-        .oldest_seconds
-        .filter(|seconds| led && !status.moves && *seconds >= LONG_WAIT)
-}
-
 fn leader(status: &Status) -> String {
     if let (None, [_, ..]) = (&status.leader, status.connected.as_slice()) {
         return styled(BAD, format!("none: {}", waiting(&status.connected)));
@@ -175,16 +164,17 @@ fn bell(status: &Status) -> Vec<String> {
             format_args!("{} ends it", end(holder))
         ))),
         None if status.paused.is_some() => {}
-        None if status.leader.is_some() => lines.push(styled(GOOD, "awake: writers are silent")),
+        None if status.leader.as_ref().is_some_and(|it| it.is_doorbell) => {
+            lines.push(styled(GOOD, "awake: writers are silent"))
+        }
         None => {}
     }
     // Of a session that the role may not see it is unknown how long its transaction is open.
-    if let Some(oldest) = &status.bell.oldest_silent_writer
-        && oldest
-            .transaction_seconds
-            .is_some_and(|seconds| seconds >= LONG_OPEN)
-    {
-        let others = match status.bell.silent_writers - 1 {
+    if let (Some(oldest), long @ 1..) = (
+        &status.bell.oldest_silent_writer,
+        status.bell.long_silent_writers,
+    ) {
+        let others = match long - 1 {
             0 => String::new(),
             others => format!(" (and {others} more)"),
         };
