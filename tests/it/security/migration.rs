@@ -1,6 +1,11 @@
 //! The migration looks before it changes anything, waits for nothing without an end, and can be
 //! taken back.
 
+use std::path::Path;
+
+use sqlx::migrate::Migrator;
+use sqlx::{Connection, PgConnection};
+
 use crate::support::{Relay, Services, World, create_topic, refused};
 
 fn empty(test: &str) -> World {
@@ -139,6 +144,49 @@ fn what_the_migration_made_is_taken_off_again() {
     assert_eq!(changed(&mut world), before);
 }
 
+/// Drops the roles that `--print roles` made under names of this world.
+fn drop_roles(world: &mut World) {
+    for role in ["writer", "relay", "operator"] {
+        let role = format!("{}_{role}", world.name());
+        world.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn apply_with_sqlx(world: &World, folder: &Path) {
+    let migrations = Migrator::new(folder).await.expect("migrations");
+    let session = PgConnection::connect(&world.database_url).await;
+    let applied = migrations.run(&mut session.expect("a session")).await;
+    applied.expect("they run");
+}
+
+#[test]
+fn the_printed_sql_is_a_migration_of_sqlx() {
+    let mut world = empty("sqlx");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut number = 0;
+    let mut add = |sql: &str| {
+        number += 1;
+        let name = format!("{number:04}_step.sql");
+        std::fs::write(folder.path().join(name), sql).expect("room");
+    };
+    add("CREATE TABLE mine ()");
+    for what in ["outbox", "roles", "strict-order", "inbox", "events"] {
+        let print = ["migrate", "--print", what, "--no-transaction"];
+        let sql = String::from_utf8(world.doorbell(&print).stdout).expect("text");
+        add(&sql.replace("doorbell_", &format!("{}_", world.name())));
+    }
+    add("INSERT INTO outbox (type, payload) VALUES ('t', '1'); INSERT INTO mine DEFAULT VALUES");
+    // The second time there is nothing to do.
+    for _ in 0..2 {
+        apply_with_sqlx(&world, folder.path());
+    }
+    world.sql("SELECT doorbell.append('s', -1, '{t}', '{\"x\"}')");
+    let written = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM mine)";
+    assert_eq!(world.number(written), 3);
+    drop_roles(&mut world);
+}
+
 #[test]
 fn the_printed_sql_runs_in_the_transaction_of_another_tool() {
     let mut world = empty("othertool");
@@ -180,10 +228,7 @@ fn the_printed_sql_runs_in_the_transaction_of_another_tool() {
         "BEGIN; {undo}; ALTER TABLE mine ADD b int; COMMIT"
     ));
     assert_eq!(changed(&mut world), [""; 0]);
-    for role in ["writer", "relay", "operator"] {
-        let role = format!("{}_{role}", world.name());
-        world.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
-    }
+    drop_roles(&mut world);
     for (arguments, words) in [
         (&["--no-transaction"][..], &["--dry-run"][..]),
         (&["--print", "role"], &["role", "roles", "strict-order"]),
