@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use super::commands::check::{self, CheckFlags};
 use super::commands::health::{self, HealthFlags};
 use super::commands::pause::{self, PauseFlags, ResumeFlags};
+use super::commands::preview::{self, PreviewFlags};
 use super::commands::verify::{self, VerifyFlags};
 use super::commands::{
     bench, completions, config, dead_letters, drain, emit, held, migrate, receipts, replay, run,
@@ -65,6 +66,9 @@ enum Command {
     Receipts(Receipts),
     /// Insert one event
     Emit(Emit),
+    /// Show the records that the next rows would become, and why a row would be refused. Sends and
+    /// changes nothing
+    Preview(Preview),
     /// Show records as they arrive, or with --pending where the events of a key are
     Tail(Tail),
     /// Verify that no event in topics and table is missing, duplicated or out of order
@@ -216,6 +220,14 @@ struct Emit {
 }
 
 #[derive(Debug, Args)]
+struct Preview {
+    #[command(flatten)]
+    outbox: OutboxFlags,
+    #[command(flatten)]
+    flags: PreviewFlags,
+}
+
+#[derive(Debug, Args)]
 #[command(mut_arg("table", |table| table.help("Show the topic of this outbox [default: outbox]")))]
 struct Tail {
     #[command(flatten)]
@@ -329,6 +341,10 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Replay(args) => {
             let settings = load(global, Needs { kafka: true }, false)?;
             replay::replay(settings, args.flags, args.log.settle(false)?)
+        }
+        Command::Preview(args) => {
+            let settings = with_kafka(global.and(args.outbox.overrides))?;
+            preview::preview(&settings, &args.flags)
         }
         Command::Tail(args) => {
             let settings = with_kafka(global.and(args.outbox.overrides()))?;

@@ -89,6 +89,17 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     text
 }
 
+/// Returns bytes as text, or as `\x` and hexadecimal digits, as PostgreSQL writes them.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+            "\\x".to_owned() + &digits.collect::<String>()
+        }
+    }
+}
+
 /// Prints a value as JSON, on one line.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();

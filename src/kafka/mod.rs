@@ -32,6 +32,7 @@ pub(crate) use client::{
 };
 pub use connect_error::ConnectError;
 pub use consumer::client::{TopicConsumer, metadata, open, reading};
+pub(crate) use consumer::client::{is_missing, listed};
 pub(crate) use consumer::follower::{FollowedRecord, TopicFollower};
 pub(crate) use consumer::topic_reader::{OffsetRange, Record, TopicReader, ago};
 pub(crate) use error_policy::{Refusal, Verdict, decide};
@@ -40,7 +41,9 @@ pub(crate) use inspect::acl_probe::{AclAnswer, may_create, may_read, may_transac
 pub(crate) use inspect::cluster::{Cluster, InspectError, Topic, TopicState, inspect};
 pub(crate) use inspect::write_probe::WriteAccess;
 pub(crate) use producer::copier::Copier;
-pub(crate) use producer::idempotent::{Batching, DEFAULT_BATCH_SIZE, Producer, SendError};
+pub(crate) use producer::idempotent::{
+    Batching, DEFAULT_BATCH_SIZE, Producer, SendError, too_large,
+};
 pub(crate) use producer::record::RecordHeaders;
 pub(crate) use producer::reports::{Delivered, Reports};
 pub(crate) use producer::topic_limits::{TopicFacts, Topics};

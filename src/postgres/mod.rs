@@ -40,6 +40,7 @@ pub(crate) use admin::scripts::{INBOX, events, literal, roles, strict_order, wit
 pub(crate) use admin::status::{LONG_WAIT, Status, backlog, status};
 pub(crate) use error::{Error, Result};
 pub(crate) use inspect::lock_holders::{Holder, leader_holders};
+pub(crate) use inspect::next_rows::NextRows;
 pub(crate) use inspect::remaining_rows::{
     EventPlace, WaitingEvent, WaitingRow, find_event, is_empty, parked, waiting, waiting_of_key,
 };

@@ -1,6 +1,7 @@
 //! The relay against a real PostgreSQL and a real Kafka. Each test has its own database and its own
 //! topics.
 
+mod adoption;
 mod chaos;
 mod delivery;
 mod exactly_once;

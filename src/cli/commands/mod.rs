@@ -11,6 +11,7 @@ pub(super) mod health;
 pub(super) mod held;
 pub(super) mod migrate;
 pub(super) mod pause;
+pub(super) mod preview;
 pub(super) mod receipts;
 pub(super) mod replay;
 pub(super) mod run;

@@ -109,6 +109,12 @@ pub(crate) fn header<'a>(message: &'a impl Message, name: &str) -> Option<&'a st
     std::str::from_utf8(found.value?).ok()
 }
 
+/// Returns all headers in their order.
+pub(crate) fn listed(headers: Option<&impl Headers>) -> Vec<(&str, Option<&[u8]>)> {
+    let all = headers.into_iter().flat_map(Headers::iter);
+    all.map(|header| (header.key, header.value)).collect()
+}
+
 /// Returns whether the library recovers from this error by itself.
 pub(crate) fn passes(code: Code) -> bool {
     matches!(
@@ -123,6 +129,20 @@ pub(crate) fn passes(code: Code) -> bool {
             | Code::OffsetNotAvailable
             // The consumer is in no group, but the library looks for a coordinator all the same.
             | Code::GroupAuthorizationFailed
+    )
+}
+
+/// Returns whether the brokers do not know a topic. Does not create it. Blocks.
+pub(crate) fn is_missing(kafka: &Kafka, topic: &str, patience: Duration) -> bool {
+    let Ok(consumer) = isolated(kafka, "read_uncommitted") else {
+        return false;
+    };
+    let answer = metadata(&consumer, Some(topic), patience).ok();
+    let code = answer.and_then(|it| it.topics().first()?.error());
+    let code = code.map(Code::from);
+    matches!(
+        code,
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic)
     )
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 
-use super::client::{TopicConsumer, header, isolating, open, passes, row_id};
+use super::client::{TopicConsumer, header, isolating, listed, open, passes, row_id};
 use super::topic_reader::{OffsetRange, TopicReadError, TopicReader, ago};
 use crate::config::Kafka;
 
@@ -99,8 +99,6 @@ impl FollowedRecord<'_> {
 
     /// All headers in their order.
     pub(crate) fn headers(&self) -> Vec<(&str, Option<&[u8]>)> {
-        let headers = self.message.headers();
-        let all = headers.into_iter().flat_map(|headers| headers.iter());
-        all.map(|header| (header.key, header.value)).collect()
+        listed(self.message.headers())
     }
 }

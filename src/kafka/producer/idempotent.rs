@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::callbacks::ReportingContext;
 use super::poll_thread::{PolledProducer, QueuedRecord};
-use super::record::{self, BadHeaders, RecordHeaders};
+use super::record::{BadHeaders, RecordHeaders};
 use super::reports::Reports;
 use crate::config::Kafka;
 use crate::event::Event;
@@ -48,10 +48,16 @@ pub(crate) enum SendError {
 
 impl From<BadHeaders> for SendError {
     fn from(bad: BadHeaders) -> Self {
-        Self::Row(Refusal {
+        Self::Row(bad.into())
+    }
+}
+
+impl From<BadHeaders> for Refusal {
+    fn from(bad: BadHeaders) -> Self {
+        Self {
             code: "InvalidHeaders".into(),
             reason: bad.to_string(),
-        })
+        }
     }
 }
 
@@ -103,22 +109,13 @@ impl Producer {
         created_at: Option<i64>,
         ticket: usize,
     ) -> Result<(), SendError> {
-        let (headers, left_out) = self.headers.of(event)?;
+        let (record, left_out) = self.headers.record(topic, event, created_at, ticket)?;
         if left_out > 0 && self.inner.client().context().left_out(left_out) {
             warn!(
                 row.id = event.id,
                 "a row has headers of names that the relay sets: its own are left out, and counted as reserved headers"
             );
         }
-        let record = QueuedRecord {
-            topic,
-            partition: None,
-            payload: event.payload,
-            key: event.key,
-            timestamp: created_at.and_then(record::timestamp),
-            headers: Some(headers),
-            delivery_opaque: ticket,
-        };
         self.hand_over(record)
     }
 
@@ -236,6 +233,12 @@ pub(crate) fn configured(
     config
 }
 
+/// The refusal of a record that the producer itself does not take for its size.
+pub(crate) fn too_large() -> Refusal {
+    let reason = "it is larger than the producer's message.max.bytes: raise it under [kafka.properties], and max.message.bytes of the topic";
+    Refusal::foreseen(RDKafkaErrorCode::MessageSizeTooLarge, reason)
+}
+
 /// Interprets an error at queueing. It is about this record alone, so a suspect is rejected.
 fn send_error(topic: &str, error: &KafkaError) -> SendError {
     use RDKafkaErrorCode as Code;
@@ -245,10 +248,7 @@ fn send_error(topic: &str, error: &KafkaError) -> SendError {
     match (code, decide(code)) {
         (Code::QueueFull, _) => SendError::QueueFull,
         (Code::State, _) => SendError::Transaction,
-        (Code::MessageSizeTooLarge, _) => SendError::Row(Refusal {
-            code: format!("{code:?}"),
-            reason: "it is larger than the producer's message.max.bytes: raise it under [kafka.properties], and max.message.bytes of the topic".into(),
-        }),
+        (Code::MessageSizeTooLarge, _) => SendError::Row(too_large()),
         (_, Verdict::Row | Verdict::Suspect) => SendError::Row(Refusal {
             code: format!("{code:?}"),
             reason: format!("topic {topic}: {error}"),

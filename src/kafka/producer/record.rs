@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::value::RawValue;
 
+use super::poll_thread::QueuedRecord;
 use crate::config::{Outbox, Profile};
 use crate::event::{Event, OutboxId};
 
@@ -34,8 +35,30 @@ impl RecordHeaders {
         }
     }
 
+    /// Returns the record that a row becomes, and how many of its own headers were left out. Its
+    /// timestamp is `created_at`, or the time of its sending.
+    pub(crate) fn record<'a>(
+        &self,
+        topic: &'a str,
+        event: &Event<'a>,
+        created_at: Option<i64>,
+        ticket: usize,
+    ) -> Result<(QueuedRecord<'a>, u64), BadHeaders> {
+        let (headers, left_out) = self.of(event)?;
+        let record = QueuedRecord {
+            topic,
+            partition: None,
+            payload: event.payload,
+            key: event.key,
+            timestamp: created_at.and_then(timestamp),
+            headers: Some(headers),
+            delivery_opaque: ticket,
+        };
+        Ok((record, left_out))
+    }
+
     /// Returns the relay's headers, followed by the row's own, and how many of those were left out.
-    pub(crate) fn of(&self, event: &Event<'_>) -> Result<(OwnedHeaders, u64), BadHeaders> {
+    fn of(&self, event: &Event<'_>) -> Result<(OwnedHeaders, u64), BadHeaders> {
         let mut headers = OwnedHeaders::new_with_capacity(4 + self.fixed.len());
         if self.profile == Profile::Doorbell {
             let (mut id, mut seq) = ([0_u8; 36], Digits::default());
@@ -107,7 +130,7 @@ fn bytes_of(json: &str) -> Cow<'_, [u8]> {
 
 /// Returns milliseconds since the Unix epoch. `None`, which the producer reads as "now": Kafka
 /// cannot hold the time, or it is ahead of now, which brokers refuse.
-pub(crate) fn timestamp(created_at: i64) -> Option<i64> {
+fn timestamp(created_at: i64) -> Option<i64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |it| it.as_millis() as i64);
     let millis = created_at.div_euclid(1_000);

@@ -10,6 +10,7 @@
 //! | `hazards` | what in the catalogue breaks a promise, by kinds |
 //! | `old_snapshots` | what prevents vacuum from removing dead rows |
 //! | `fetch_plan` | whether the fetch uses the index |
+//! | `next_rows` | the next rows of an outbox, for `doorbell preview` |
 //! | `row_sample` | rows that wait: their topics, keys, sizes and times |
 //! | `lock_holders` | holders of the locks of an outbox, for `status` |
 //! | `remaining_rows` | rows in the table or among the dead letters, for `verify` |
@@ -17,6 +18,7 @@
 mod fetch_plan;
 mod hazards;
 pub(crate) mod lock_holders;
+pub(crate) mod next_rows;
 mod old_snapshots;
 mod privileges;
 pub(crate) mod remaining_rows;

@@ -17,6 +17,6 @@ mod suspects;
 mod topic_book;
 
 pub(crate) use held_keys::HoldId;
-pub(crate) use policies::{Refusals, largest_row};
+pub(crate) use policies::{Refusals, largest_record, largest_row};
 pub(crate) use suspects::Suspects;
 pub(crate) use topic_book::TopicNumber;

@@ -46,10 +46,14 @@ fn configured_batch_size(kafka: &Kafka) -> usize {
     property(kafka, "batch.size").unwrap_or(DEFAULT_BATCH_SIZE)
 }
 
+/// The size of the largest record that the producer takes.
+pub(crate) fn largest_record(kafka: &Kafka) -> usize {
+    property(kafka, "message.max.bytes").unwrap_or(DEFAULT_MESSAGE_BYTES)
+}
+
 /// The size of the largest row that is read: Kafka takes no larger one.
 pub(crate) fn largest_row(outbox: &Outbox, kafka: &Kafka) -> usize {
-    let record = property(kafka, "message.max.bytes").unwrap_or(DEFAULT_MESSAGE_BYTES);
-    record.max(outbox.in_flight_bytes / 4)
+    largest_record(kafka).max(outbox.in_flight_bytes / 4)
 }
 
 /// The policies of an outbox.

@@ -20,7 +20,7 @@ pub(super) const FRAME: usize = 512;
 pub(crate) struct TopicRules {
     pub(super) policy: Poison,
     pub(super) topic: TopicNumber,
-    facts: TopicFacts,
+    pub(super) facts: TopicFacts,
     /// Whether the topic takes records, and no row of it waits.
     pub(super) is_open: bool,
 }

@@ -5,10 +5,13 @@
 //! | `publisher` | routes each row and hands it to the producer |
 //! | `routes` | to which topic a row goes, and whether it may |
 //! | `admission` | checks before a row is produced: whether its topic or its key waits |
+//! | `preview` | the records that rows would become, for `doorbell preview` |
 
 mod admission;
+mod preview;
 mod publisher;
 mod routes;
 
+pub(crate) use preview::{Preview, PreviewedRecord, PreviewedRow};
 pub(crate) use publisher::{Publisher, TopicCache};
 pub(crate) use routes::Routes;

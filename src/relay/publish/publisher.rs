@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tracing::{debug, info};
 
 use super::admission::{Admission, FRAME, TopicRules};
-use super::routes::Routes;
+use super::routes::{NOT_UTF_8, Routes};
 use crate::config::Poison;
 use crate::event::Event;
 use crate::kafka::{Code, Producer, Refusal, SendError, TopicFacts, Topics};
@@ -144,7 +144,7 @@ impl Publisher {
         for (offset, event) in events.skip(part.start).take(part.len()) {
             let ticket = fetched.first + offset;
             let sent = match self.routes.of(event.topic, event.event_type) {
-                Err(_) => self.refuse_topic(ticket, &event, "", "its topic is not UTF-8"),
+                Err(_) => self.refuse_topic(ticket, &event, "", NOT_UTF_8),
                 Ok(topic) => match fetched.batch.unread(offset) {
                     None => self.publish_to(&topic, &event, ticket, topics).await,
                     Some(unread) => {
@@ -332,7 +332,7 @@ impl Publisher {
 }
 
 /// Returns why a row that was not read cannot be sent.
-fn refusal_of(unread: &Unread) -> Refusal {
+pub(super) fn refusal_of(unread: &Unread) -> Refusal {
     match unread {
         Unread::TooLarge(size) => Refusal {
             reason: format!(

@@ -9,6 +9,9 @@ use crate::event::Event;
 /// Topics of receipts begin with this, unless another name is configured.
 const RECEIPTS: &str = "doorbell.receipts.";
 
+/// Why a row's topic cannot be told.
+pub(super) const NOT_UTF_8: &str = "its topic is not UTF-8";
+
 /// Topics that Kafka keeps for itself: it refuses records of clients, and ends their transaction.
 const INTERNAL: [&str; 4] = [
     "__cluster_metadata",

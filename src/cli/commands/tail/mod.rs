@@ -12,7 +12,7 @@ use super::verify::topics;
 use crate::cli::arg_errors::duration;
 use crate::cli::exit::{Failure, Outcome};
 use crate::cli::session::the_outbox;
-use crate::cli::terminal::{harmless, print_json};
+use crate::cli::terminal::{harmless, print_json, text};
 use crate::config::Settings;
 use crate::describe::{age, counted};
 use crate::kafka::{FollowedRecord, TopicFollower};
@@ -92,17 +92,6 @@ fn age_of(record: &FollowedRecord<'_>) -> Option<f64> {
     record
         .timestamp()
         .map(|millis| now - millis as f64 / 1000.0)
-}
-
-/// Text, or `\x` and hexadecimal digits, as PostgreSQL writes bytes.
-fn text(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => {
-            let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-            "\\x".to_owned() + &digits.collect::<String>()
-        }
-    }
 }
 
 fn as_json(record: &FollowedRecord<'_>, payloads: bool) -> Value {

@@ -1,0 +1,3 @@
+//! Coming from another relay: what rows would become.
+
+mod preview;
