@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::commands::check::{self, CheckFlags};
+use super::commands::compare::{self, CompareFlags};
 use super::commands::health::{self, HealthFlags};
 use super::commands::pause::{self, PauseFlags, ResumeFlags};
 use super::commands::preview::{self, PreviewFlags};
@@ -76,6 +77,9 @@ enum Command {
     Verify(Verify),
     /// Send records of a topic again, with the same ids, to another topic or to the same
     Replay(Replay),
+    /// Compare the topics of the relay that runs today with those of another that saw the same
+    /// rows, and say whether one can switch. Changes nothing
+    Compare(CompareFlags),
     /// Print the effective configuration and the source of each value, as a configuration file;
     /// secrets are hidden
     Config(Config),
@@ -345,6 +349,10 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Preview(args) => {
             let settings = with_kafka(global.and(args.outbox.overrides))?;
             preview::preview(&settings, &args.flags)
+        }
+        Command::Compare(flags) => {
+            let settings = load(global, Needs { kafka: true }, false)?;
+            compare::compare(&settings, &flags)
         }
         Command::Tail(args) => {
             let settings = with_kafka(global.and(args.outbox.overrides()))?;

@@ -9,6 +9,7 @@ mod logging;
 mod progress;
 mod session;
 mod systemd;
+mod tally;
 mod terminal;
 
 pub use arg_errors::answer as usage_error;

@@ -61,6 +61,8 @@ const PURE: &[&str] = &[
     "relay/exactly_once/attribution.rs",
     "kafka/error_policy.rs",
     "kafka/receipts/receipt.rs",
+    "cli/commands/compare/judge.rs",
+    "cli/commands/compare/json.rs",
     "cli/commands/verify/judge.rs",
     "event.rs",
 ];

@@ -9,7 +9,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use super::client::{TopicConsumer, header, isolated, metadata, passes, row_id};
+use super::client::{TopicConsumer, header, isolated, listed, metadata, passes, row_id};
 use crate::config::Kafka;
 use crate::kafka::client::ClientConfigError;
 use crate::kafka::connect_error::ConnectError;
@@ -80,6 +80,20 @@ impl<'a> Record<'a> {
     /// Returns the text of the first header of this name.
     pub(crate) fn header(&self, name: &str) -> Option<&'a str> {
         header(self.message, name)
+    }
+
+    /// Returns all headers in their order.
+    pub(crate) fn headers(&self) -> Vec<(&'a str, Option<&'a [u8]>)> {
+        listed(self.message.headers())
+    }
+
+    pub(crate) fn payload(&self) -> Option<&'a [u8]> {
+        self.message.payload()
+    }
+
+    /// Returns its time in milliseconds since the Unix epoch.
+    pub(crate) fn timestamp(&self) -> Option<i64> {
+        self.message.timestamp().to_millis()
     }
 
     /// Returns topic, partition and offset of the record that `doorbell replay` copied to this one.

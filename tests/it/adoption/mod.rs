@@ -1,3 +1,4 @@
-//! Coming from another relay: what rows would become.
+//! Coming from another relay: what rows would become, and whether two relays send the same.
 
+mod compare;
 mod preview;

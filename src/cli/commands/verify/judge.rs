@@ -7,25 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Offenders of each kind that are named; the others are only counted.
-pub(super) const NAMED: usize = 10;
-
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct RecordPlace {
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-}
-
-impl RecordPlace {
-    fn new(topic: &str, partition: i32, offset: i64) -> Self {
-        Self {
-            topic: topic.to_owned(),
-            partition,
-            offset,
-        }
-    }
-}
+use crate::cli::tally::{RecordPlace, Tally};
 
 /// A wrong record, and the earlier one that it conflicts with.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
@@ -38,22 +20,6 @@ pub(super) struct Offender {
     pub(super) id: Uuid,
     pub(super) earlier: RecordPlace,
     pub(super) earlier_seq: i64,
-}
-
-/// A count, and the first items of it.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Tally<T> {
-    pub(super) count: u64,
-    pub(super) first: Vec<T>,
-}
-
-impl<T> Tally<T> {
-    fn add(&mut self, found: impl FnOnce() -> T) {
-        self.count += 1;
-        if self.first.len() < NAMED {
-            self.first.push(found());
-        }
-    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]

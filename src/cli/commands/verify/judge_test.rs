@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::judge::*;
+use crate::cli::tally::NAMED;
 
 fn id(seq: i64) -> Uuid {
     Uuid::from_u128(seq as u128)

@@ -5,7 +5,8 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::flags::VerifyFlags;
-use super::judge::{Findings, Offender, RecordPlace, Tally};
+use super::judge::{Findings, Offender};
+use crate::cli::tally::{Tally, row};
 use crate::cli::terminal::print_json;
 use crate::kafka::TopicReader;
 
@@ -145,14 +146,14 @@ impl<'a> VerifyReport<'a> {
             for seq in &tally.first {
                 writeln!(out, "{what}: seq {seq}")?;
             }
-            more(out, what, tally)?;
+            tally.write_rest(out, what)?;
         }
         for (what, link, tally) in [
             ("doubled", "the same event as", &found.doubled),
             ("out of order", "after", &found.out_of_order),
         ] {
             for offender in &tally.first {
-                let (at, earlier) = (shown(&offender.place), shown(&offender.earlier));
+                let (at, earlier) = (&offender.place, &offender.earlier);
                 writeln!(
                     out,
                     "{what}: {at}, {}; {link} {earlier}, seq {}",
@@ -160,25 +161,10 @@ impl<'a> VerifyReport<'a> {
                     offender.earlier_seq
                 )?;
             }
-            more(out, what, tally)?;
+            tally.write_rest(out, what)?;
         }
         Ok(())
     }
-}
-
-fn row(out: &mut impl Write, name: &str, text: &str) -> std::io::Result<()> {
-    writeln!(out, "  {name:<13} {text}")
-}
-
-fn more<T>(out: &mut impl Write, what: &str, tally: &Tally<T>) -> std::io::Result<()> {
-    match tally.count - tally.first.len() as u64 {
-        0 => Ok(()),
-        others => writeln!(out, "{what}: {others} more"),
-    }
-}
-
-fn shown(place: &RecordPlace) -> String {
-    format!("{}/{}/{}", place.topic, place.partition, place.offset)
 }
 
 fn event(offender: &Offender) -> String {
