@@ -23,17 +23,19 @@ pub(super) const CHECK_BELOW_SHARE: u32 = 20;
 /// A check that takes longer is taken in steps of about this time, so that rows above the cursor do
 /// not wait: dead rows may lie there in millions.
 const STEP: Duration = Duration::from_millis(200);
-const LONG: Duration = Duration::from_secs(1);
+pub(super) const LONG: Duration = Duration::from_secs(1);
+/// One that takes this long is taken in steps though the server knows of few dead rows.
+pub(super) const VERY_LONG: Duration = Duration::from_secs(5);
 /// So much of a check is done at once.
 pub(super) const CHECK_PATIENCE: Duration = Duration::from_millis(100);
 /// The ids of the first step, and of the least. Where ids are dense, a few hundred thousand dead
 /// rows are passed in a second.
-const FIRST_SPAN: u64 = 1 << 16;
+pub(super) const FIRST_SPAN: u64 = 1 << 16;
 const LEAST_SPAN: u64 = 1 << 10;
 /// After so many steps the least one doubles: a check ends, however slow the server is.
 const DOUBLED_AFTER: u32 = 64;
-/// With more dead rows the first check of a term is taken in steps.
-const MANY_DEAD_ROWS: i64 = 500_000;
+/// With more dead rows the first check of a term is taken in steps, and one after a long one.
+pub(super) const MANY_DEAD_ROWS: i64 = 500_000;
 /// With a wide range of gaps, all ids below the cursor are checked this often.
 pub(super) const WIDE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -171,12 +173,12 @@ impl Cursor {
         self.gaps.forget_above(cursor);
     }
 
-    /// Begins a check below the cursor, or continues one. Returns the highest id to be read.
-    pub(super) fn begin_check(&mut self) -> i64 {
+    /// Begins a check below the cursor, in steps if it `is_long`, or continues one. Returns the
+    /// highest id to be read.
+    pub(super) fn begin_check(&mut self, is_long: bool) -> i64 {
         match self.checked_to.take() {
             Some(next) => next.min(self.at),
             None => {
-                let is_long = self.check_took >= LONG;
                 self.span = if is_long { FIRST_SPAN } else { u64::MAX };
                 (self.check_took, self.steps) = (Duration::ZERO, 0);
                 self.ends_wide = self.gaps.is_wide_over();
@@ -221,5 +223,25 @@ impl Cursor {
     pub(super) fn check_within(&mut self, pause: Duration) {
         let due = self.next_check.max(time::Instant::now() + pause);
         self.check_due = Some(self.check_due.map_or(due, |earlier| earlier.min(due)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_is_in_steps_where_it_takes_long_and_whole_after_a_stall() {
+        let now = time::Instant::now();
+        let mut cursor = Cursor::start(true, None, now, (1_000_000, 0));
+        cursor.check_took = LONG;
+        for (is_long, span) in [(false, u64::MAX), (true, FIRST_SPAN)] {
+            assert_eq!(cursor.begin_check(is_long), 999_999);
+            assert_eq!(cursor.span, span);
+        }
+        cursor.checked_to = Some(500);
+        cursor.adapt_span(STEP / 20);
+        assert_eq!(cursor.begin_check(true), 500, "it goes on");
+        assert_eq!(cursor.span, FIRST_SPAN * 64);
     }
 }

@@ -12,7 +12,7 @@ use super::cursor::{Cursor, MAX_BYTES};
 use super::rate_limit::RateLimit;
 use crate::event::RowId;
 use crate::postgres::{Batch, FetchRequest, Reader, Result};
-use crate::relay::clock::at_time;
+use crate::relay::clock::{at_time, rest_after};
 use crate::relay::in_flight::{Room, Ticket};
 use crate::relay::observer::Step;
 use crate::relay::poison::Refusals;
@@ -206,7 +206,7 @@ impl Scan {
         let holders = self.reader.writers(&self.ours).await?;
         let (cursor, took) = (&mut self.cursor, begun.elapsed());
         cursor.gaps.held(holders);
-        cursor.next_holders = begun + took + (took * CHECK_SHARE).max(CHECK_INTERVAL);
+        cursor.next_holders = begun + took + rest_after(took, CHECK_SHARE).max(CHECK_INTERVAL);
         Ok(())
     }
 

@@ -5,9 +5,13 @@ use std::time::{Duration, Instant};
 use tokio::time;
 use tracing::{debug, info, warn};
 
-use super::cursor::{CHECK_BELOW_INTERVAL, CHECK_BELOW_SHARE, CHECK_PATIENCE, Swept};
+use super::cursor::{
+    CHECK_BELOW_INTERVAL, CHECK_BELOW_SHARE, CHECK_PATIENCE, FIRST_SPAN, LONG, MANY_DEAD_ROWS,
+    Swept, VERY_LONG,
+};
 use super::scan::{FetchOutcome, Scan};
 use crate::postgres::{LOOK_PAGE, LookedAt, Result};
+use crate::relay::clock::rest_after;
 use crate::relay::monitor::ProblemKind;
 use crate::relay::term_state::TermEnd;
 
@@ -19,10 +23,14 @@ impl Scan {
     /// takes longer than `patience` is continued by the next one.
     pub(super) async fn check_below(&mut self, patience: Duration) -> Result<usize> {
         let begun = Instant::now();
-        if self.cursor.checked_to.is_none() {
-            self.cursor.waiting = (0, None);
-        }
-        let (mut next, mut strays) = (self.cursor.begin_check(), 0);
+        let (is_long, mut strays) = match self.cursor.checked_to {
+            Some(next) => (true, self.check_above(next).await?),
+            None => {
+                self.cursor.waiting = (0, None);
+                (self.is_check_long().await?, 0)
+            }
+        };
+        let mut next = self.cursor.begin_check(is_long);
         loop {
             let (low, step) = (
                 next.saturating_sub_unsigned(self.cursor.span),
@@ -52,12 +60,32 @@ impl Scan {
         let cursor = &mut self.cursor;
         self.counters.held(cursor.waiting.0, cursor.waiting.1);
         cursor.check_took += begun.elapsed();
-        let pause = (cursor.check_took * CHECK_BELOW_SHARE).max(CHECK_BELOW_INTERVAL);
-        cursor.next_check = time::Instant::now() + pause;
+        let pause = rest_after(cursor.check_took, CHECK_BELOW_SHARE);
+        cursor.next_check = time::Instant::now() + pause.max(CHECK_BELOW_INTERVAL);
         if cursor.ends_wide {
             cursor.gaps.looked_wide();
         }
         Ok(strays)
+    }
+
+    /// Whether the next check is likely to take long, as the last one did: because of dead rows,
+    /// and not because the server stood still.
+    async fn is_check_long(&mut self) -> Result<bool> {
+        let took = self.cursor.check_took;
+        Ok(took >= VERY_LONG || took >= LONG && self.reader.beginning().await?.1 > MANY_DEAD_ROWS)
+    }
+
+    /// Checks the ids next to the cursor, once more where a check that takes long has come down to
+    /// `next`: most rows that commit late are here.
+    async fn check_above(&mut self, next: i64) -> Result<usize> {
+        let (at, waiting) = (self.cursor.at, self.cursor.waiting);
+        let low = at.saturating_sub_unsigned(FIRST_SPAN).max(next);
+        let found = match self.check_ids(low, at).await {
+            Err(error) if error.is_timeout() => Ok(0),
+            found => found,
+        };
+        self.cursor.waiting = waiting;
+        found
     }
 
     /// Checks all ids below the cursor, from the beginning.

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::PgListener;
 
 use crate::support::{Consumer, Instance, Meter, Relay, World, create_topic, eventually, get};
@@ -247,6 +248,38 @@ fn a_silent_transaction_that_stays_open_costs_others_no_latency_and_few_statemen
     world.await_asleep();
     assert!(relay.stop().success());
     meter.remove(&mut world);
+}
+
+#[test]
+fn a_server_that_stood_still_during_a_look_below_the_cursor_delays_the_next_by_seconds() {
+    let mut world = World::new("stoodstill");
+    create_topic(&world, &world.topic, 1, &[]);
+    // It began before the relay, so the relay waits for the wake lock: its reader is idle but for
+    // the looks below the cursor.
+    let mut open = world.connect();
+    world.sql_on(&mut open, "BEGIN; INSERT INTO outbox (type) VALUES ('x')");
+    let relay = Relay::leading(&world, &[]);
+    let mut consumer = Consumer::new(&world, &world.topic);
+    world.sql("INSERT INTO outbox (type, payload) VALUES ('x', 'first')");
+    consumer.await_records(1);
+    world.await_empty();
+    await_waiting(&mut world);
+    let reader = world.number(
+        "SELECT pid::bigint FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'doorbell % reader %'",
+    );
+    let reader = Pid::from_raw(reader as i32).expect("a process");
+    kill_process(reader, Signal::STOP).expect("the reader's server process");
+    // There is a look each two seconds.
+    std::thread::sleep(Duration::from_secs(5));
+    kill_process(reader, Signal::CONT).expect("the reader's server process");
+    // The id of the first again: it is in no gap.
+    world.sql("INSERT INTO outbox (id, type, payload) VALUES (2, 'x', 'low')");
+    let committed = Instant::now();
+    consumer.await_records(2);
+    let took = committed.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    world.sql_on(&mut open, "ROLLBACK");
+    assert!(relay.stop().success());
 }
 
 #[test]
