@@ -239,19 +239,25 @@ impl Window {
 
     /// The row, if it is sent and not reported on, and what follows a refusal.
     pub(crate) fn sent(&self, ticket: Ticket) -> Option<(RowId, RefusalPolicy)> {
-        let slot = match ticket.checked_sub(self.first) {
-            Some(index) => self.slots.get(index)?,
-            None => self.stragglers.get(&ticket)?,
+        let (slot, topic) = match ticket.checked_sub(self.first) {
+            Some(index) => (self.slots.get(index)?, self.topic(ticket)),
+            None => {
+                let slot = self.stragglers.get(&ticket)?;
+                (slot, slot.policy.topic)
+            }
         };
-        let after = self.topics.partition_point(|(first, _)| *first <= ticket);
-        let topic = after
-            .checked_sub(1)
-            .map_or_else(TopicNumber::default, |it| self.topics[it].1);
         let policy = RefusalPolicy {
             topic,
             ..slot.policy
         };
         (slot.state == SlotState::Sent).then_some((slot.row, policy))
+    }
+
+    /// The topic to which a row on the ring goes.
+    fn topic(&self, ticket: Ticket) -> TopicNumber {
+        let after = self.topics.partition_point(|(first, _)| *first <= ticket);
+        let last = after.checked_sub(1);
+        last.map_or_else(TopicNumber::default, |it| self.topics[it].1)
     }
 
     /// Notes the fingerprints of the rows from this ticket on.
@@ -423,9 +429,9 @@ impl Window {
             if !is_over && self.slots.len() <= self.limits.rows.saturating_mul(2) {
                 break;
             }
-            if let Some(slot) = self.slots.pop_front()
-                && !is_over
-            {
+            let topic = (!is_over).then(|| self.topic(self.first));
+            if let (Some(mut slot), Some(topic)) = (self.slots.pop_front(), topic) {
+                slot.policy.topic = topic;
                 self.stragglers.insert(self.first, slot);
             }
             self.first += 1;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::relay::poison::TopicBook;
 
 const LIMITS: Limits = Limits {
     rows: 8,
@@ -146,16 +147,21 @@ fn a_locked_row_is_known_and_holds_nothing_up() {
 #[test]
 fn a_row_that_waits_leaves_the_others_their_room() {
     let mut window = Window::new(LIMITS);
+    let mut book = TopicBook::default();
+    let [its, others] = ["its", "others"].map(|name| book.number(name));
     let waits = window.admit(row(1), 1);
+    window.goes_to(waits, its);
     for id in 2..1_000 {
         assert!(window.room().is_some(), "row {id}");
         let ticket = window.admit(row(id), 1);
+        window.goes_to(ticket, others);
         window.acknowledge(ticket);
         let taken = window.take(true);
         window.deleted(taken.into_iter().map(|(ticket, _)| ticket));
         assert!(window.slots.len() <= 2 * LIMITS.rows);
     }
     assert_eq!((window.first_ticket(), window.len()), (waits, 1));
+    assert_eq!(window.sent(waits).map(|(_, it)| it.topic), Some(its));
     assert!(window.known().contains(&row(1)));
     assert_eq!(window.acknowledge(waits), Some(row(1)));
     assert_eq!(window.take(false), [(waits, row(1))]);

@@ -19,4 +19,6 @@ mod topic_book;
 pub(crate) use held_keys::HoldId;
 pub(crate) use policies::{Refusals, largest_record, largest_row};
 pub(crate) use suspects::Suspects;
+#[cfg(test)]
+pub(crate) use topic_book::TopicBook;
 pub(crate) use topic_book::TopicNumber;
