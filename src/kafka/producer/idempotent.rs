@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, PurgeConfig};
+use rustc_hash::FxHashSet;
 use tracing::warn;
 
 use super::callbacks::ReportingContext;
@@ -159,6 +160,17 @@ impl Producer {
                 false => format!("topic {topic}: {code}"),
             };
             Some(refusal)
+        }
+    }
+
+    /// Returns a function that asks a broker for the names of all topics. It blocks.
+    pub(crate) fn listing(&self) -> impl FnOnce() -> Option<FxHashSet<String>> + Send + 'static {
+        let producer = self.inner.shared();
+        move || {
+            let all = producer.client().fetch_metadata(None, INQUIRY_PATIENCE);
+            let all = all.ok()?;
+            let there = all.topics().iter().filter(|it| it.error().is_none());
+            Some(there.map(|it| it.name().to_owned()).collect())
         }
     }
 

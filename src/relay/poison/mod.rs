@@ -16,7 +16,7 @@ mod rejected;
 mod suspects;
 mod topic_book;
 
-pub(crate) use held_keys::HoldId;
+pub(crate) use held_keys::{HoldId, Refused};
 pub(crate) use policies::{Refusals, largest_record, largest_row};
 pub(crate) use suspects::Suspects;
 #[cfg(test)]

@@ -76,6 +76,11 @@ impl TopicBook {
         self.state(topic).is_some_and(|it| it.is_proven)
     }
 
+    /// Whether a topic of this name is known to take records.
+    pub(crate) fn takes_records(&self, name: &str) -> bool {
+        self.known(name).is_some_and(|it| self.is_proven(it))
+    }
+
     /// Whether only a record that it takes shows that its rows may go on.
     pub(crate) fn is_broken(&self, topic: TopicNumber) -> bool {
         self.state(topic).is_some_and(|it| it.is_broken)

@@ -1,19 +1,22 @@
 //! Admission checks before a row is produced: by its topic, until that has taken records, and by
 //! its key, if `hold-key` is used.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::config::Poison;
 use crate::event::Event;
 use crate::kafka::{Code, Refusal, TopicFacts};
 use crate::relay::clock::unix_micros;
 use crate::relay::in_flight::{RefusalPolicy, Ticket};
-use crate::relay::poison::{HoldId, Refusals, TopicNumber};
+use crate::relay::poison::{HoldId, Refusals, Refused, TopicNumber};
 use crate::relay::term_state::TermState;
 
 /// A generous bound on the bytes of the frame of a batch beside its records, and of the headers of
 /// a record beside its contents.
 pub(super) const FRAME: usize = 512;
+
+/// Why rows wait of a topic that the brokers are to be asked about.
+const UNASKED: &str = "the brokers do not list its topic; it is asked about later";
 
 /// What applies to the rows of one topic.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,6 +74,35 @@ impl Refusals {
                 topic,
             },
         );
+    }
+
+    /// Leaves a row in the table, and all rows of its key or topic, to be tried again later.
+    /// Returns `false` if too many wait.
+    pub(super) fn put_off(
+        &self,
+        shared: &TermState,
+        ticket: Ticket,
+        event: &Event<'_>,
+        rules: &TopicRules,
+    ) -> bool {
+        self.mark(shared, ticket, event, rules);
+        let (row, now) = (event.row(), Instant::now());
+        let mut held = self.held();
+        let id = match rules.policy {
+            Poison::HoldKey => held.key_hash(event.key, row),
+            Poison::Park | Poison::Stop => HoldId::Topic(rules.topic),
+        };
+        match held.refused(id, row, rules.topic, now) {
+            Refused::Full => return false,
+            Refused::Behind => {}
+            Refused::First | Refused::Again => held.explain(id, UNASKED),
+        }
+        drop(held);
+        self.suspects.clear([&row]);
+        shared.window().give_up(ticket);
+        shared.room.notify_waiters();
+        shared.held.notify_one();
+        true
     }
 
     /// Decides whether a row may be produced now.

@@ -3,11 +3,13 @@
 //! | file | what |
 //! |---|---|
 //! | `publisher` | routes each row and hands it to the producer |
+//! | `inquiries` | what it asks the brokers about topics |
 //! | `routes` | to which topic a row goes, and whether it may |
 //! | `admission` | checks before a row is produced: whether its topic or its key waits |
 //! | `preview` | the records that rows would become, for `doorbell preview` |
 
 mod admission;
+mod inquiries;
 mod preview;
 mod publisher;
 mod routes;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
-use tracing::{debug, info};
+use tracing::info;
 
 use super::admission::{Admission, FRAME, TopicRules};
+use super::inquiries::{Asker, Inquiries};
 use super::routes::{NOT_UTF_8, Routes};
 use crate::config::Poison;
 use crate::event::Event;
@@ -52,6 +52,7 @@ pub(crate) struct TopicCache {
     pub(crate) is_apart: bool,
     /// Whether the observer wants to know of each row that is sent.
     is_observed: bool,
+    inquiries: Inquiries,
 }
 
 impl TopicCache {
@@ -174,7 +175,15 @@ impl Publisher {
             if let Err(fault) = self.routes.check(topic) {
                 return self.refuse_topic(ticket, event, topic, &fault);
             }
+            if !self.asker().may(topic, &mut topics.inquiries).await {
+                let rules = self.refusals.rules(topic, TopicFacts::default());
+                if self.refusals.put_off(&self.shared, ticket, event, &rules) {
+                    return true;
+                }
+            }
+            let begun = Instant::now();
             let facts = self.topics.lock().await.facts(topic).await;
+            topics.inquiries.took(begun);
             if !self.is_within_limit(topic, facts.limit) {
                 self.shared.end(TermEnd::Rebatch);
                 return false;
@@ -206,7 +215,10 @@ impl Publisher {
                 return true;
             }
             Admission::Probe => {
-                if let Some(refusal) = self.ask_about(topic, &rules).await {
+                let begun = Instant::now();
+                let answer = self.asker().about(topic, &rules).await;
+                topics.inquiries.took(begun);
+                if let Some(refusal) = answer {
                     return self.refuse(ticket, event, &rules, refusal);
                 }
                 if rules.policy != Poison::HoldKey {
@@ -219,6 +231,14 @@ impl Publisher {
         }
         topics.list(topic);
         self.send(topic, event, ticket, topics).await
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        Asker {
+            producer: &self.producer,
+            refusals: &self.refusals,
+            shared: &self.shared,
+        }
     }
 
     fn refuse(
@@ -236,35 +256,6 @@ impl Publisher {
         let rules = self.refusals.rules(topic, TopicFacts::default());
         let refusal = Refusal::foreseen(Code::InvalidTopic, fault);
         self.refuse(ticket, event, &rules, refusal)
-    }
-
-    /// Returns why a topic that has not taken a row yet cannot take one now. The producer itself
-    /// would look for the topic for half a minute, and keep the answer for minutes. Each topic is
-    /// asked about once a second at most.
-    async fn ask_about(&self, topic: &str, rules: &TopicRules) -> Option<Refusal> {
-        let known = self
-            .refusals
-            .held()
-            .topics
-            .answer(rules.topic, Instant::now());
-        if let Some(answer) = known {
-            return answer;
-        }
-        let inquiry = spawn_blocking(self.producer.inquiry(topic));
-        let answer = tokio::select! {
-            answer = inquiry => answer.ok().flatten(),
-            // A stop waits for no broker.
-            () = self.shared.halt.cancelled() => return None,
-        };
-        debug!(
-            topic,
-            error = answer.as_ref().map(|it| &it.reason),
-            "asked a broker about a topic"
-        );
-        let mut held = self.refusals.held();
-        held.topics
-            .answered(rules.topic, Instant::now(), answer.clone());
-        answer
     }
 
     /// Whether batches fit the limit of the topic. The broker refuses a batch that exceeds it as a

@@ -71,6 +71,46 @@ fn rows_for_missing_topics_stop_no_transaction() {
     missing("missingonce", true);
 }
 
+/// Rows for as many topics that do not exist, before 20,000 that can go.
+fn missing_many(test: &str, is_once: bool) {
+    const TOPICS: i64 = 2_000;
+    let mut world = World::new(test);
+    create_topic(&world, &world.topic, 1, &[]);
+    let late = format!("{}.late", world.topic);
+    world.sql(&format!(
+        "INSERT INTO outbox (type, payload, topic) SELECT 'bad', n::text, 'no.such.topic.' || n FROM generate_series(1, {TOPICS}) n; \
+         INSERT INTO outbox (type, key, payload) SELECT 'good', n::text, n::text FROM generate_series(1, 20000) n"
+    ));
+    let more = if is_once { once(&world) } else { String::new() };
+    let (_config, relay) = configured(&world, 600_000, &more);
+    world.await_number("SELECT count(*) FROM outbox WHERE type = 'good'", 0);
+    let asked = relay.count_log("asked a broker about a topic");
+    assert!(
+        asked < TOPICS as usize / 2,
+        "{asked} questions before the good rows"
+    );
+    // One that exists is not taken for one of them.
+    create_topic(&world, &late, 1, &[]);
+    world.sql(&format!(
+        "INSERT INTO outbox (type, payload, topic) VALUES ('good', 'late', '{late}')"
+    ));
+    world.await_number("SELECT count(*) FROM outbox WHERE type = 'good'", 0);
+    assert_eq!(world.number("SELECT count(*) FROM outbox"), TOPICS);
+    assert_eq!(world.number("SELECT count(*) FROM doorbell.dead"), 0);
+    assert_eq!(relay.count_log("Kafka cannot take this row"), 0);
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn rows_for_thousands_of_missing_topics_leave_the_others_their_speed() {
+    missing_many("manymissing", false);
+}
+
+#[test]
+fn rows_for_thousands_of_missing_topics_stop_no_transaction() {
+    missing_many("manymissingonce", true);
+}
+
 #[test]
 fn a_topic_that_is_made_in_time_gets_its_rows_in_order() {
     let mut world = World::new("madeintime");
