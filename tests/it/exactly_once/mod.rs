@@ -3,6 +3,7 @@
 mod announced;
 mod combined;
 mod copies;
+mod locked;
 mod protocol;
 mod refused;
 mod setup;

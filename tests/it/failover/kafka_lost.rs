@@ -1,5 +1,7 @@
 //! Relays of which some reach Kafka and others do not: one that does leads.
 
+use std::time::{Duration, Instant};
+
 use crate::exactly_once::{flags, receipts};
 use crate::support::{Instance, Proxy, Relay, World, create_topic, eventually, get};
 
@@ -78,4 +80,22 @@ fn a_standby_that_reaches_no_broker_is_not_ready_and_leaves_the_lock_to_others()
     assert!(other.stop().success());
     await_readyz(&standby, 200, "ready: leading");
     assert!(standby.stop().success());
+}
+
+#[test]
+fn a_broker_that_closes_idle_connections_is_no_outage() {
+    let kafka = Instance::kafka_with("closesidle", "connections.max.idle.ms=1000");
+    let mut world = World::on("closesidle", kafka.services());
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, &["--listen", "127.0.0.1:0"]);
+    world.sql("INSERT INTO outbox (type) VALUES ('x')");
+    world.await_empty();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(8) {
+        let answer = get(&relay, "/readyz");
+        assert_eq!(answer.code, 200, "{}", answer.body);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(relay.count_log("Kafka is unreachable"), 0);
+    assert!(relay.stop().success());
 }

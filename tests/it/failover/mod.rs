@@ -3,6 +3,8 @@
 mod crowd;
 mod heartbeat;
 mod kafka_lost;
+mod leaderless;
+mod odd_tables;
 mod outages;
 mod replicas;
 mod standby_server;

@@ -252,3 +252,24 @@ fn a_frozen_leader_is_replaced_also_where_its_role_takes_another() {
     world.sql(&format!("DROP ROLE {login}"));
     roles.drop(&mut world);
 }
+
+#[test]
+fn a_leader_that_is_busy_in_one_long_statement_is_not_deposed() {
+    let mut world = World::new("busyleader");
+    create_topic(&world, &world.topic, 1, &[]);
+    world.sql(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(6); RETURN NULL; END'; \
+         CREATE TRIGGER slow BEFORE DELETE ON outbox EXECUTE FUNCTION slow()",
+    );
+    let flags = ["--leader-timeout", "2s"];
+    let first = Relay::leading(&world, &flags);
+    let second = Relay::spawn(&world, &flags);
+    second.await_log("standby");
+    world.sql("INSERT INTO outbox (type) VALUES ('x')");
+    world.await_empty();
+    assert_eq!(second.count_log(FROZEN), 0);
+    assert_eq!(first.count_log(LOST), 0);
+    world.sql("DROP TRIGGER slow ON outbox");
+    assert!(second.stop().success());
+    assert!(first.stop().success());
+}

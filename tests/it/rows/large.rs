@@ -77,3 +77,25 @@ fn a_row_that_is_not_read_obeys_its_policy_and_its_key() {
         assert!(relay.stop().success());
     }
 }
+
+#[test]
+fn documents_behind_small_rows_are_fetched_by_their_bytes() {
+    let (mut world, relay, mut consumer) = stage("documents");
+    assert!(relay.stop().success());
+    // The first fetches teach that rows are small.
+    world.sql(
+        "INSERT INTO outbox (type, payload) SELECT 'small', n::text FROM generate_series(1, 20000) n; \
+         INSERT INTO outbox (type, headers) SELECT 'large', v FROM \
+         (SELECT jsonb_build_object('a', repeat('h', 400000)) AS v OFFSET 0) v, generate_series(1, 400)",
+    );
+    let relay = Relay::leading(&world, &[]);
+    let begun = std::time::Instant::now();
+    consumer.await_records(20_001);
+    let first = begun.elapsed();
+    world.await_empty();
+    let peak = relay.peak_memory();
+    assert!(peak < MEMORY_BOUND_MIB, "{peak} MiB");
+    assert!(first < std::time::Duration::from_secs(10), "{first:?}");
+    assert_eq!(consumer.drain().len(), 20_400, "each once");
+    assert!(relay.stop().success());
+}

@@ -253,6 +253,14 @@ pub(crate) fn create_topic_on(world: &World, topic: &str, node: i32, settings: &
     create(world, new, settings);
 }
 
+/// Creates a topic with a partition on each of these nodes, which has the only replica.
+pub(crate) fn create_topic_over(world: &World, topic: &str, nodes: &[i32]) {
+    let copies: Vec<&[i32]> = nodes.chunks(1).collect();
+    let partitions = i32::try_from(nodes.len()).expect("few");
+    let new = NewTopic::new(topic, partitions, TopicReplication::Variable(&copies));
+    create(world, new, &[]);
+}
+
 fn create<'a>(world: &World, mut new: NewTopic<'a>, settings: &[(&'a str, &'a str)]) {
     let topic = new.name;
     for (key, value) in settings {

@@ -18,7 +18,7 @@ pub(crate) use checkup::Checkup;
 pub(crate) use http::{Answer, ask, ask_at, get, metrics, post};
 pub(crate) use kafka::{
     Consumer, Received, Transaction, configure_topic, create_topic, create_topic_on,
-    delete_records, delete_topic, leader_of, produce, steal_transactional_id,
+    create_topic_over, delete_records, delete_topic, leader_of, produce, steal_transactional_id,
 };
 pub(crate) use leaks::{LEFT, processes_of};
 pub(crate) use load::Load;

@@ -2,5 +2,6 @@
 
 mod backlog;
 mod bell;
+mod locks;
 mod prepared;
 mod wakes;

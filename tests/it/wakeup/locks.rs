@@ -1,0 +1,59 @@
+//! Locks of others: the relay's looks at them are a small share of the time, and waiting for one
+//! leaves no session behind.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Instance, Meter, Relay, World, create_topic};
+
+#[test]
+fn looks_at_the_holders_of_gaps_take_a_small_share_of_the_time_among_thousands_of_locks() {
+    let postgres = Instance::start("locks", &["postgres"]);
+    let mut world = World::on("locks", postgres.services());
+    create_topic(&world, &world.topic, 1, &[]);
+    let meter = Meter::new(&mut world);
+    let relay = meter.leading(&world, &[]);
+    let (mut user, mut open) = (world.connect(), world.connect());
+    world.sql_on(
+        &mut user,
+        "SELECT count(pg_advisory_lock(n)) FROM generate_series(1, 6000) n",
+    );
+    // It owns an id: there is a gap, and a holder to be examined.
+    world.sql_on(&mut open, "BEGIN; INSERT INTO outbox (type) VALUES ('x')");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) {
+        world.sql("INSERT INTO outbox (type) VALUES ('x')");
+    }
+    let looked = world.number(
+        "SELECT coalesce(sum(total_exec_time), 0)::bigint FROM pg_stat_statements WHERE query LIKE 'SELECT l.virtualtransaction%'",
+    );
+    let share = looked as f64 / begun.elapsed().as_millis() as f64;
+    assert!(looked > 0, "it looked");
+    assert!(share < 0.15, "{share}\n{}", meter.list(&mut world));
+    world.sql_on(&mut open, "COMMIT");
+    world.await_empty();
+    assert!(relay.stop().success());
+    meter.remove(&mut world);
+}
+
+#[test]
+fn a_relay_that_ends_while_it_waits_for_a_lock_leaves_no_session_behind() {
+    const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+         AND application_name LIKE 'doorbell %'";
+    let mut world = World::new("leftwaiting");
+    create_topic(&world, &world.topic, 1, &[]);
+    let relay = Relay::leading(&world, &[]);
+    world.await_asleep();
+    let mut other = world.connect();
+    world.sql_on(
+        &mut other,
+        "BEGIN; LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE",
+    );
+    world.sql("SELECT pg_notify('doorbell:' || 'outbox'::regclass::oid, '')");
+    relay.await_log("another session holds the table locked");
+    let sessions = world.number(SESSIONS);
+    assert!((4..=5).contains(&sessions), "{sessions}");
+    relay.kill();
+    // The lock is held all the while.
+    world.await_number(SESSIONS, 0);
+    world.sql_on(&mut other, "COMMIT");
+}
