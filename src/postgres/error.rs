@@ -2,6 +2,9 @@
 
 use sqlx::postgres::PgDatabaseError;
 
+/// PostgreSQL's triggered_data_change_violation.
+const CHANGED_BY_TRIGGER: &str = "27000";
+
 /// A failure of PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,6 +44,18 @@ impl Error {
     pub(crate) fn out_of_connections(message: String) -> Self {
         let code = "53300".into();
         Self::Statement { code, message }
+    }
+
+    /// A delete that was rolled back, since the rows would have come again as others.
+    pub(crate) fn changed_by_trigger() -> Self {
+        Self::Statement {
+            code: CHANGED_BY_TRIGGER.into(),
+            message: "a trigger changes created_at where the relay deletes a row: drop it".into(),
+        }
+    }
+
+    pub(crate) fn is_changed_by_trigger(&self) -> bool {
+        matches!(self, Self::Statement { code, .. } if code == CHANGED_BY_TRIGGER)
     }
 
     pub(crate) fn is_out_of_connections(&self) -> bool {

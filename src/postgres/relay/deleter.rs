@@ -2,16 +2,21 @@
 //!
 //! They run on the session that holds the leader's lock, so a deposed leader cannot delete.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
 use sqlx::Row;
 
 use super::receipts::{ReceiptPosition, ReceiptStatements};
 use crate::event::RowId;
-use crate::postgres::error::Result;
+use crate::postgres::error::{Error, Result};
 use crate::postgres::session::{Query, Session};
 use crate::postgres::table::Table;
 use crate::postgres::wire::{Timestamp, row_id};
+
+/// After rows went away without the relay, its deletes are transactions for this long, which are
+/// rolled back where a trigger gives a row another time instead of deleting it.
+const CAREFUL: Duration = Duration::from_secs(60);
 
 /// When a delete counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +57,12 @@ pub(crate) struct Deleter {
     delete_unlocked_with_receipt: String,
     update_receipt: String,
     left: String,
+    of_same_ids: String,
     /// Whether a conditional rule of the table forbids WITH.
-    is_ruled: AtomicBool,
+    is_ruled: bool,
+    /// Whether rows are deleted that earlier deletes left, of which a trigger may change some.
+    pub(super) retries: bool,
+    careful_until: Option<Instant>,
 }
 
 impl Deleter {
@@ -91,7 +100,13 @@ impl Deleter {
             ),
             delete_waiting: format!("WITH {waits} {delete_waiting}"),
             update_receipt: receipts.alone(),
-            is_ruled: AtomicBool::new(false),
+            is_ruled: false,
+            retries: false,
+            careful_until: None,
+            of_same_ids: format!(
+                "SELECT {id}, {created_at} FROM {table}, (SELECT doorbell_id FROM unnest($1::bigint[]) \
+                 AS u (doorbell_id) OFFSET 0) doorbell_ask WHERE {id} = doorbell_id"
+            ),
             delete_unlocked_with_receipt: format!(
                 "WITH {} {delete_unlocked}",
                 receipts.update("$3", "$4")
@@ -107,15 +122,16 @@ impl Deleter {
 
     /// Deletes rows and sorts `rows`. Rows that stay in the table are reported.
     pub(crate) async fn delete(
-        &self,
+        &mut self,
         session: &mut Session,
         rows: &mut [RowId],
         consecutive: bool,
         commit: Commit,
     ) -> Result<Deleted> {
         rows.sort_unstable();
-        if self.is_ruled.load(Ordering::Relaxed) {
-            return self.delete_ruled(session, rows, commit).await;
+        if self.is_ruled || self.retries || self.careful_until.is_some_and(|it| it > Instant::now())
+        {
+            return self.delete_in_transaction(session, rows, commit).await;
         }
         let runs = runs(rows, consecutive);
         let low: Vec<i64> = runs.iter().map(|run| run.low).collect();
@@ -134,8 +150,8 @@ impl Deleter {
             .await;
         match deleted {
             Err(error) if error.is_unsupported() && commit != Commit::Later => {
-                self.is_ruled.store(true, Ordering::Relaxed);
-                self.delete_ruled(session, rows, commit).await
+                self.is_ruled = true;
+                self.delete_in_transaction(session, rows, commit).await
             }
             Ok(deleted) => self.outcome(session, rows, deleted).await,
             Err(error) if error.is_lock_timeout() => {
@@ -145,10 +161,14 @@ impl Deleter {
         }
     }
 
-    /// Deletes where a conditional rule of the table forbids WITH: in a transaction of two
-    /// statements.
-    async fn delete_ruled(
-        &self,
+    fn be_careful(&mut self) {
+        self.careful_until = Some(Instant::now() + CAREFUL);
+    }
+
+    /// Deletes in a transaction of several statements, since a conditional rule of the table
+    /// forbids WITH, or a trigger may change the rows instead.
+    async fn delete_in_transaction(
+        &mut self,
         session: &mut Session,
         rows: &[RowId],
         commit: Commit,
@@ -162,22 +182,39 @@ impl Deleter {
                 if commit != Commit::Later {
                     session.batch("SET LOCAL synchronous_commit = on").await?;
                 }
+                let before = self.of_same_ids(session, rows).await?;
                 let delete = &self.delete_unlocked;
-                session
-                    .run(delete, |q| q.bind(ids(rows)).bind(times(rows)))
-                    .await
+                let deleted = session.run(delete, |q| q.bind(ids(rows)).bind(times(rows)));
+                let deleted = deleted.await?;
+                if deleted < rows.len() as u64
+                    && !self.of_same_ids(session, rows).await?.is_subset(&before)
+                {
+                    return Err(Error::changed_by_trigger());
+                }
+                Ok(deleted)
             })
             .await;
         match deleted {
             Ok(deleted) => self.outcome(session, rows, deleted).await,
             Err(error) if error.is_lock_timeout() => Ok(all_locked(rows)),
-            Err(error) => Err(error),
+            Err(error) => {
+                if error.is_changed_by_trigger() {
+                    self.be_careful();
+                }
+                Err(error)
+            }
         }
+    }
+
+    /// The rows that have the ids of these.
+    async fn of_same_ids(&self, session: &mut Session, rows: &[RowId]) -> Result<FxHashSet<RowId>> {
+        let same = session.all(&self.of_same_ids, |q| q.bind(ids(rows)));
+        same.await?.iter().map(row_id).collect()
     }
 
     /// Deletes those of the rows that no user has locked. The same transaction records `receipt`.
     async fn delete_unlocked(
-        &self,
+        &mut self,
         session: &mut Session,
         rows: &[RowId],
         receipt: Option<ReceiptPosition>,
@@ -200,7 +237,7 @@ impl Deleter {
 
     /// Looks for the rows that are left where fewer were deleted than asked for.
     async fn outcome(
-        &self,
+        &mut self,
         session: &mut Session,
         rows: &[RowId],
         deleted: u64,
@@ -222,6 +259,9 @@ impl Deleter {
                     row: row_id(&row)?,
                     is_locked: row.try_get(2)?,
                 });
+            }
+            if deleted + (outcome.left.len() as u64) < rows.len() as u64 {
+                self.be_careful();
             }
         }
         Ok(outcome)

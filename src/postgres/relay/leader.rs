@@ -69,6 +69,11 @@ impl Leader {
             .await
     }
 
+    /// Whether rows are deleted from now on that earlier deletes left.
+    pub(crate) fn retries(&mut self, retries: bool) {
+        self.deleter.retries = retries;
+    }
+
     /// Publishes in the session's name, for `doorbell status`, how many rows the table keeps, and
     /// whether a broker is reachable.
     pub(crate) async fn publish(&mut self, kept: usize, has_kafka: bool) -> Result<()> {

@@ -222,7 +222,10 @@ impl Settler {
             rows.sort_unstable();
             (rows, undeleted.summary())
         };
-        let outcome = self.delete_in_pieces(rows.clone(), Commit::Later).await?;
+        self.leader.retries(true);
+        let outcome = self.delete_in_pieces(rows.clone(), Commit::Later).await;
+        self.leader.retries(false);
+        let outcome = outcome?;
         self.counters.deleted.add(outcome.deleted);
         let untried = outcome.failed.map(|(rows, error)| {
             debug!(%error, "rows that an earlier delete left cannot be deleted yet");
