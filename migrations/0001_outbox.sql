@@ -293,6 +293,16 @@ END
 $$;
 COMMENT ON COLUMN doorbell.starts.lowest_row IS 'no row below this id was in the outbox when the relay last looked';
 
+-- A dead letter keeps the columns that only the configuration names, each as text.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = 'doorbell.dead'::regclass AND a.attname = 'columns') THEN
+        PERFORM doorbell.patient_ddl('ALTER TABLE doorbell.dead ADD COLUMN IF NOT EXISTS columns jsonb');
+    END IF;
+END
+$$;
+COMMENT ON COLUMN doorbell.dead.columns IS 'the columns that only the configuration of the relay names, each as text';
+
 -- The default of `path` is what the caller has: it says which table the name stands for, and in
 -- which schema a new one is made, and decides nothing else.
 -- squawk-ignore ban-drop-function

@@ -21,16 +21,40 @@ pub struct Event<'a> {
     pub topic: Option<&'a [u8]>,
     /// The row's own headers: the text of a JSON object.
     pub headers: Option<&'a [u8]>,
+    /// The columns that only the configuration names, as [`Event::more`] reads them.
+    pub(crate) more: &'a [u8],
 }
 
 /// A table of 16 processes many bytes a step: for each row this costs less than its SHA-256.
 static CHECKSUM: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISO_HDLC);
 
-impl Event<'_> {
+/// Takes the next column off the binary form of a record: four bytes of its type, four of its
+/// length, which is negative for NULL, and its value.
+pub(crate) fn take_column<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let (_, after) = rest.split_at_checked(4)?;
+    let (length, after) = after.split_first_chunk()?;
+    let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+        *rest = after;
+        return Some(None);
+    };
+    let (value, after) = after.split_at_checked(length)?;
+    *rest = after;
+    Some(Some(value))
+}
+
+impl<'a> Event<'a> {
+    /// Returns the values of the columns that only the configuration names, in its order. `None`:
+    /// NULL.
+    pub(crate) fn more(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
+        let mut rest = self.more;
+        std::iter::from_fn(move || take_column(&mut rest))
+    }
+
     /// Computes a checksum that distinguishes rows with the same id and time by their contents.
     ///
     /// It is written into receipts, which outlive a version: CRC-32 (ISO-HDLC) over the five
-    /// fields, each preceded by its length in 8 bytes, little-endian, or by all ones for NULL.
+    /// fields, each preceded by its length in 8 bytes, little-endian, or by all ones for NULL, and
+    /// over the further columns as they are sent.
     pub fn fingerprint(&self) -> u32 {
         let mut digest = CHECKSUM.digest();
         let fields = [
@@ -45,6 +69,7 @@ impl Event<'_> {
             digest.update(&length.to_le_bytes());
             digest.update(field.unwrap_or_default());
         }
+        digest.update(self.more);
         digest.finalize()
     }
 
@@ -117,6 +142,7 @@ mod tests {
             key: Some(b"c"),
             topic: None,
             headers: None,
+            more: &[],
         };
         const FINGERPRINT: u32 = 0x8b2d2985;
         // Receipts in Kafka contain these: a change would make the relay send their rows again.
@@ -145,6 +171,10 @@ mod tests {
                 headers: Some(b""),
                 ..event
             },
+            Event {
+                more: &[0, 0, 0, 25, 255, 255, 255, 255],
+                ..event
+            },
         ];
         for other in others {
             assert_ne!(other.fingerprint(), FINGERPRINT, "{other:?}");
@@ -158,6 +188,26 @@ mod tests {
             ..event
         };
         assert_ne!(empty.fingerprint(), null.fingerprint());
+    }
+
+    #[test]
+    fn further_columns_are_read_from_the_form_of_a_record_and_a_cut_one_ends_them() {
+        let more: &[u8] = &[
+            0, 0, 0, 25, 0, 0, 0, 2, b'a', b'b', 0, 0, 0, 25, 255, 255, 255, 255, 0, 0, 0, 17, 0,
+            0, 0, 0, 0, 0, 0, 25, 0, 0, 0, 9, b'x',
+        ];
+        let event = Event {
+            id: 1,
+            created_at: 1,
+            event_type: b"",
+            payload: None,
+            key: None,
+            topic: None,
+            headers: None,
+            more,
+        };
+        let values: Vec<_> = event.more().collect();
+        assert_eq!(values, [Some(&b"ab"[..]), None, Some(&b""[..])]);
     }
 
     #[test]

@@ -171,7 +171,10 @@ impl Reader<'_> {
                 line: self.line(&key.span()),
             }
         };
-        let entries = table.iter().map(entry);
+        // The table sorts its keys by name.
+        let mut keys: Vec<_> = table.iter().collect();
+        keys.sort_by_key(|(key, _)| key.span().start);
+        let entries = keys.into_iter().map(entry);
         entries
             .filter(|entry| !self.unparsable.contains(&entry.line))
             .collect()

@@ -21,6 +21,7 @@ impl Section {
     pub(super) const TELEMETRY: Self = Self("[telemetry]");
     pub(super) const OUTBOX: Self = Self("[[outbox]]");
     pub(super) const COLUMNS: Self = Self("[outbox.columns]");
+    pub(super) const HEADERS_FROM: Self = Self("[outbox.headers_from]");
     pub(super) const FIXED_HEADERS: Self = Self("[outbox.fixed_headers]");
     pub(super) const POISON_TOPICS: Self = Self("[outbox.poison_topics]");
 

@@ -59,10 +59,24 @@ fn column(draft: &mut Draft, key: &str, name: &str) -> Result<(), String> {
     mapped.map_err(|error| format!("the column for `{key}` {error}"))
 }
 
-fn fixed_header(draft: &mut Draft, name: &str, value: &str) -> Result<(), String> {
-    if name.is_empty() || name.contains(char::is_control) {
-        return Err("[outbox.fixed_headers] names a header that cannot exist: a name has at least one character and no control characters".into());
+fn check_header(section: Section, name: &str) -> Result<(), String> {
+    match name.is_empty() || name.contains(char::is_control) {
+        true => Err(format!(
+            "{} names a header that cannot exist: a name has at least one character and no control characters",
+            section.head()
+        )),
+        false => Ok(()),
     }
+}
+
+fn header_from(draft: &mut Draft, name: &str, column: &str) -> Result<(), String> {
+    check_header(Section::HEADERS_FROM, name)?;
+    let added = draft.outbox.columns.add_header(name, column);
+    added.map_err(|error| format!("the column for the header `{name}` {error}"))
+}
+
+fn fixed_header(draft: &mut Draft, name: &str, value: &str) -> Result<(), String> {
+    check_header(Section::FIXED_HEADERS, name)?;
     let headers = &mut draft.outbox.fixed_headers;
     headers.insert(name.to_owned(), value.to_owned());
     Ok(())
@@ -223,6 +237,10 @@ pub(super) static KEYS: &[Key] = &[
         Names(COLUMNS, column),
         "Use the column NAME as id, type, payload, created_at, key, topic or headers; may be repeated")
         .flag("--column", "KEY=NAME"),
+    Key::new(Section::HEADERS_FROM, "HEADER", "the column of a header",
+        Names(&[], header_from),
+        "Give each record this header with the text of this column, or the bytes of a bytea; without it where the \
+         column is NULL. A row's own header of the name is left out"),
     Key::new(Section::FIXED_HEADERS, "HEADER", "the value of a header",
         Names(&[], fixed_header),
         "Give each record this header with this text. A row's own header of the name is left out"),

@@ -12,6 +12,8 @@ use super::types::Secret;
 pub(super) struct Given {
     pub(super) value: Secret,
     pub(super) origin: Origin,
+    /// How many values were laid before it: the order of a file.
+    place: usize,
 }
 
 /// Values by the section and the name of their keys.
@@ -35,20 +37,28 @@ pub(super) struct OutboxLayer {
 
 impl Values {
     pub(super) fn lay(&mut self, key: &Key, name: &str, value: Secret, origin: Origin) {
-        let place = (key.section, name.to_owned());
-        self.0.insert(place, Given { value, origin });
+        let (key, place) = ((key.section, name.to_owned()), self.0.len());
+        let given = Given {
+            value,
+            origin,
+            place,
+        };
+        self.0.insert(key, given);
     }
 
     pub(super) fn get(&self, section: Section, name: &str) -> Option<&Given> {
         self.0.get(&(section, name.to_owned()))
     }
 
-    /// What is given for the key, with its name: several for a key that stands for names of the
-    /// user's.
+    /// What is given for the key, with its name: several, in the order of the file, for a key that
+    /// stands for names of the user's.
     pub(super) fn of<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = (&'a str, &'a Given)> {
         let given = self.0.iter();
+        let given = given.filter(|((section, name), _)| *section == key.section && key.has(name));
+        let mut given: Vec<_> = given.collect();
+        given.sort_by_key(|(_, given)| given.place);
         given
-            .filter(|((section, name), _)| *section == key.section && key.has(name))
+            .into_iter()
             .map(|((_, name), given)| (name.as_str(), given))
     }
 }

@@ -184,14 +184,7 @@ fn outbox(layer: &OutboxLayer, draft: &mut Draft, errors: &mut ConfigErrors) -> 
             errors.push(origin(layer, &[key, "table"]), text);
         }
     }
-    for name in outbox.profile.headers() {
-        if let Some(given) = layer.values.get(Section::FIXED_HEADERS, name) {
-            let text = format!(
-                "[outbox.fixed_headers] names the header `{name}`, which the relay sets: use another name, or `profile = \"none\"`"
-            );
-            errors.push(Some(given.origin.clone()), text);
-        }
-    }
+    check_headers(layer, &outbox, errors);
     let fixed = outbox.topic.fixed(&outbox.table.name);
     for topic in fixed.iter().chain(outbox.poison_topics.keys()) {
         if !outbox.topics.allow(topic) {
@@ -205,4 +198,28 @@ fn outbox(layer: &OutboxLayer, draft: &mut Draft, errors: &mut ConfigErrors) -> 
         outbox.delivery = Delivery::ExactlyOnce(transactions);
     }
     Some(outbox)
+}
+
+/// No header is set twice.
+fn check_headers(layer: &OutboxLayer, outbox: &Outbox, errors: &mut ConfigErrors) {
+    for section in [Section::HEADERS_FROM, Section::FIXED_HEADERS] {
+        for name in outbox.profile.headers() {
+            if let Some(given) = layer.values.get(section, name) {
+                let text = format!(
+                    "{} names the header `{name}`, which the relay sets: use another name, or `profile = \"none\"`",
+                    section.head()
+                );
+                errors.push(Some(given.origin.clone()), text);
+            }
+        }
+    }
+    for name in outbox.fixed_headers.keys() {
+        let fixed = layer.values.get(Section::FIXED_HEADERS, name);
+        if let Some(given) = fixed.filter(|_| outbox.columns.has_header(name)) {
+            let text = format!(
+                "[outbox.fixed_headers] names the header `{name}`, which [outbox.headers_from] has as well: keep one"
+            );
+            errors.push(Some(given.origin.clone()), text);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::error::{Error, Result};
-use super::session::Session;
+use super::session::{Session, literal};
 use crate::config::{Columns, Optional};
 
 /// The columns of an outbox, each as an SQL expression that yields the form the relay reads.
@@ -27,8 +27,18 @@ pub struct MappedColumns {
     pub topic: String,
     /// `headers` as text, or NULL.
     pub headers: String,
+    /// The columns that only the configuration names, in its order.
+    pub more: Vec<MoreColumn>,
     /// What is known of the sizes of type, payload, key, topic and headers.
     pub sizes: [Size; 5],
+}
+
+/// A column that only the configuration names.
+#[derive(Debug, Clone)]
+pub struct MoreColumn {
+    pub name: String,
+    /// The column as text or bytea.
+    pub value: String,
 }
 
 /// What the server knows of the size of a value without reading it from TOAST.
@@ -43,9 +53,53 @@ pub enum Size {
     Stored(String),
 }
 
+impl Size {
+    /// The size of two values together.
+    fn and(&self, other: Self) -> Self {
+        let sum = |one: &str, other: &str| format!("coalesce({one}, 0) + coalesce({other}, 0)");
+        match (self, other) {
+            (Self::Small, size) => size,
+            (size, Self::Small) => size.clone(),
+            (Self::Known(one), Self::Known(other)) => Self::Known(sum(one, &other)),
+            (Self::Known(one) | Self::Stored(one), Self::Known(other) | Self::Stored(other)) => {
+                Self::Stored(sum(one, &other))
+            }
+        }
+    }
+}
+
 impl MappedColumns {
     pub fn has_key(&self) -> bool {
         self.key != NO_COLUMN
+    }
+
+    /// The columns that only the configuration names, as a dead letter keeps them. `None`: it names
+    /// none.
+    pub(crate) fn kept(&self) -> Option<String> {
+        let list = |of: &dyn Fn(&MoreColumn) -> String| {
+            self.more.iter().map(of).collect::<Vec<_>>().join(", ")
+        };
+        (!self.more.is_empty()).then(|| {
+            format!(
+                "pg_catalog.jsonb_object(ARRAY[{}], ARRAY[{}])",
+                list(&|it| literal(&it.name)),
+                list(&|it| format!("{}::text", quote(&it.name)))
+            )
+        })
+    }
+
+    /// The headers as they are fetched: if the configuration names more columns, in one record with
+    /// them, so that no other row pays for these.
+    pub(crate) fn fetched_headers(&self) -> String {
+        if self.more.is_empty() {
+            return self.headers.clone();
+        }
+        let more = self.more.iter().map(|it| format!(", {}", it.value));
+        format!(
+            "pg_catalog.record_send(ROW({}{}))",
+            self.headers,
+            more.collect::<String>()
+        )
     }
 }
 
@@ -133,7 +187,9 @@ impl<'a> Found<'a> {
                     .transpose()?,
             ))
         };
-        Ok(MappedColumns {
+        let more = columns.more().map(|name| self.more(name));
+        let more = more.collect::<Result<Vec<_>>>()?;
+        let mut mapped = MappedColumns {
             id: {
                 let column = self.required(&columns.id)?;
                 self.expression(column, "id", &["int8"])?
@@ -172,6 +228,29 @@ impl<'a> Found<'a> {
                 self.optional(&columns.headers)?,
             ]
             .map(|column| column.map_or(Size::Small, Column::size)),
+            more,
+        };
+        let [.., of_headers] = &mut mapped.sizes;
+        for column in columns.more() {
+            *of_headers = of_headers.and(self.required(column)?.size());
+        }
+        Ok(mapped)
+    }
+
+    fn more(&self, name: &str) -> Result<MoreColumn> {
+        let column = self.required(name).map_err(|_| {
+            Error::refused(
+                format!("table {} has no column {}", self.table, quote(name)),
+                "add it, or name another one under [outbox.headers_from]",
+            )
+        })?;
+        let quoted = quote(name);
+        Ok(MoreColumn {
+            name: name.to_owned(),
+            value: match column.kind.as_str() {
+                "bytea" | "text" => quoted,
+                _ => format!("{quoted}::text"),
+            },
         })
     }
 

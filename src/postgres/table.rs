@@ -130,6 +130,12 @@ impl Table {
             ));
         }
         let (columns, id_is_unique) = mapped(session, name, &place, columns).await?;
+        if !columns.more.is_empty() && !session.value::<bool>(KEEPS_COLUMNS, |q| q).await? {
+            return Err(Error::refused(
+                "the schema doorbell is of an earlier version, whose dead letters would lose columns that are configured",
+                "run `doorbell migrate`",
+            ));
+        }
         let registered: Option<Vec<u8>> = registered(session, &place.quoted).await?;
         let id = registered
             .and_then(|bytes| Uuid::from_slice(&bytes).ok())
@@ -231,6 +237,10 @@ async fn registered(session: &mut Session, quoted: &str) -> Result<Option<Vec<u8
     let ids = ids.await?;
     Ok(ids.into_iter().next())
 }
+
+/// Whether dead letters keep the columns that only the configuration names.
+const KEEPS_COLUMNS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
+    WHERE a.attrelid = pg_catalog.to_regclass('doorbell.dead') AND a.attname = 'columns' AND NOT a.attisdropped)";
 
 /// `asks`: whether the trigger asks if the relay sleeps before it rings.
 const FIND: &str = "SELECT current_user::text AS user, \

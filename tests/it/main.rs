@@ -8,6 +8,7 @@ mod exactly_once;
 mod failover;
 mod findings;
 mod http;
+mod mapping;
 mod operator;
 mod poison;
 mod rows;

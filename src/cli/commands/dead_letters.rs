@@ -182,6 +182,7 @@ fn show(contents: &DeadLetterContents, json: bool) -> std::io::Result<()> {
         ("type", letter.event_type.escape_debug().to_string()),
         ("key", or_none(letter.key.as_deref())),
         ("headers", or_none(contents.headers.as_deref())),
+        ("columns", or_none(contents.columns.as_deref())),
         ("payload", format!("{} bytes", letter.payload_size)),
     ] {
         writeln!(out, "{name:9} {value}")?;

@@ -32,11 +32,12 @@ fn a_whole_file_gives_the_settings() {
         "stop_timeout: 5s, leader_timeout: 90s",
         r#"[Outbox { table: TableName { schema: Some("app"), name: "outbox" }"#,
         r#"topic: Route { parts: [Table, Literal("."), Type] }, sweep: 10s, columns: Columns { id: "No", event_type: "type","#,
-        r#"key: Named("order id"), topic: Default("topic"), headers: Default("headers") }, topics:"#,
+        r#"key: Named("order id"), topic: Default("topic"), headers: Default("headers"), headers_from: [] }, topics:"#,
         r#"timestamp: CreatedAt, poison: Stop, poison_topics: {"audit.log": Park, "payments": HoldKey},"#,
         r#"poison_breaker: Some(1000), in_flight_rows: 1000, in_flight_bytes: 1048576,"#,
         r#"max_rate: Some(500), delivery: AtLeastOnce }, Outbox { table: TableName { schema: None, name: "Other" }"#,
         r#"topic: Route { parts: [Table] }, sweep: 60s,"#,
+        r#"headers_from: [("z", "zeta"), ("a.b", "alpha")] }, topics:"#,
         r#"in_flight_bytes: 65536, max_rate: None, delivery: ExactlyOnce(Transactions { id: Some("file"),"#,
         r#"receipts: Route { parts: [Literal("doorbell.receipts."), Table] } }) }]"#,
     ] {

@@ -51,6 +51,9 @@ table = '"Other"'
 in_flight_bytes = 65536
 delivery = "exactly-once"
 transactional_id = "file"
+[outbox.headers_from]
+z = "zeta"
+a.b = "alpha"
 "#;
 
 /// The least that is complete, so that a test sees its own errors alone.

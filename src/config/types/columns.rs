@@ -38,6 +38,8 @@ pub struct Columns {
     pub topic: Optional,
     /// Additional headers for the record.
     pub headers: Optional,
+    /// Headers that have columns of their own: name and column, in the order of the file.
+    pub headers_from: Vec<(String, String)>,
 }
 
 impl Default for Columns {
@@ -50,6 +52,7 @@ impl Default for Columns {
             key: Optional::Default("key".into()),
             topic: Optional::Default("topic".into()),
             headers: Optional::Default("headers".into()),
+            headers_from: Vec::new(),
         }
     }
 }
@@ -94,5 +97,24 @@ impl Columns {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Names the column of a header.
+    pub(crate) fn add_header(&mut self, header: &str, column: &str) -> Result<(), String> {
+        check_name(column)?;
+        self.headers_from
+            .push((header.to_owned(), column.to_owned()));
+        Ok(())
+    }
+
+    /// The columns that are sent besides those of an event, in the order of the fetch. One may be
+    /// here twice, or be one of those.
+    pub(crate) fn more(&self) -> impl Iterator<Item = &str> {
+        self.headers_from.iter().map(|(_, column)| column.as_str())
+    }
+
+    /// Whether a header has a column of its own.
+    pub(crate) fn has_header(&self, name: &str) -> bool {
+        self.headers_from.iter().any(|(header, _)| header == name)
     }
 }

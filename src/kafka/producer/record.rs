@@ -23,6 +23,8 @@ pub(crate) struct BadHeaders;
 pub(crate) struct RecordHeaders {
     outbox: OutboxId,
     profile: Profile,
+    /// Names of headers that have columns of their own, in the order of these.
+    from: Vec<String>,
     fixed: BTreeMap<String, String>,
 }
 
@@ -31,6 +33,9 @@ impl RecordHeaders {
         Self {
             outbox: id,
             profile: outbox.profile,
+            from: (outbox.columns.headers_from.iter())
+                .map(|(name, _)| name.clone())
+                .collect(),
             fixed: outbox.fixed_headers.clone(),
         }
     }
@@ -59,7 +64,7 @@ impl RecordHeaders {
 
     /// Returns the relay's headers, followed by the row's own, and how many of those were left out.
     fn of(&self, event: &Event<'_>) -> Result<(OwnedHeaders, u64), BadHeaders> {
-        let mut headers = OwnedHeaders::new_with_capacity(4 + self.fixed.len());
+        let mut headers = OwnedHeaders::new_with_capacity(4 + self.from.len() + self.fixed.len());
         if self.profile == Profile::Doorbell {
             let (mut id, mut seq) = ([0_u8; 36], Digits::default());
             let event_id = self.outbox.event_id(event.row());
@@ -68,6 +73,11 @@ impl RecordHeaders {
             headers = with(headers, "seq", Some(seq.of(event.id)));
             headers = with(headers, "type", Some(event.event_type));
         }
+        for (name, value) in self.from.iter().zip(event.more()) {
+            if value.is_some() {
+                headers = with(headers, name, value);
+            }
+        }
         for (name, value) in &self.fixed {
             headers = with(headers, name, Some(value.as_bytes()));
         }
@@ -75,6 +85,13 @@ impl RecordHeaders {
             None => Ok((headers, 0)),
             Some(own) => self.add_own(headers, own),
         }
+    }
+
+    /// Whether the relay sets the header, so that a row's own is left out.
+    fn sets(&self, name: &str) -> bool {
+        self.profile.headers().contains(&name)
+            || self.fixed.contains_key(name)
+            || self.from.iter().any(|it| it == name)
     }
 
     /// Adds the row's own headers: text as it is; `{"$base64": "…"}` as the bytes; numbers,
@@ -90,7 +107,7 @@ impl RecordHeaders {
             serde_json::from_slice(own).map_err(|_| BadHeaders)?;
         let mut left_out = 0;
         for (key, value) in &own.unwrap_or_default() {
-            if self.profile.headers().contains(&key.as_str()) || self.fixed.contains_key(key) {
+            if self.sets(key) {
                 left_out += 1;
                 continue;
             }
@@ -176,6 +193,7 @@ mod tests {
             key: None,
             topic: None,
             headers: own.map(str::as_bytes),
+            more: &[],
         };
         let (headers, _) = RecordHeaders::new(OutboxId(Uuid::nil()), outbox).of(&event)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

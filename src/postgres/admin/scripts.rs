@@ -24,7 +24,11 @@ pub(crate) fn roles(table: &TableName, columns: &Columns) -> String {
             return line.to_owned();
         };
         let list = grant.split_once('(').and_then(|(right, list)| {
-            let names: Vec<_> = list.strip_suffix(')')?.split(", ").map(column).collect();
+            let mut names: Vec<_> = list.strip_suffix(')')?.split(", ").map(column).collect();
+            if right.trim_end() == "GRANT INSERT" {
+                let more = columns.more().map(quote);
+                names.extend(more.filter(|it| !names.contains(it)).collect::<Vec<_>>());
+            }
             Some(format!("{right}({})", names.join(", ")))
         });
         format!("{} ON {table} {role}", list.unwrap_or(grant.to_owned()))

@@ -86,6 +86,7 @@ pub(crate) async fn of_table(
     mapped.extend([id.clone(), created_at.clone()]);
     let optional = [&columns.key, &columns.topic, &columns.headers];
     mapped.extend(optional.map(|it| it.name().to_owned()));
+    mapped.extend(columns.more().map(str::to_owned));
     let binds = session.rows(OF_TABLE, |q| {
         q.bind(i64::from(oid))
             .bind(mapped)

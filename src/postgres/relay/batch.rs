@@ -3,7 +3,7 @@
 use sqlx::postgres::PgRow;
 
 use super::fetch_statement::WITHHELD;
-use crate::event::{Event, RowId};
+use crate::event::{Event, RowId, take_column};
 use crate::postgres::columns::Size;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::wire::{bytes, row_id};
@@ -37,6 +37,9 @@ pub(crate) enum Unread {
 
 /// Columns of a fetch after `id` and `created_at`: type, payload, key, topic, headers.
 const FIELDS: usize = 5;
+
+/// No text in PostgreSQL has this byte.
+const NOT_IN_TEXT: u8 = 0;
 
 impl Batch {
     /// Adds a row. It is copied while it is still in the CPU's cache, and the library's row with
@@ -164,6 +167,10 @@ impl Batch {
             rest = after;
             Some(field)
         });
+        let (headers, more) = match headers {
+            Some([NOT_IN_TEXT, ..]) => apart(headers.unwrap_or_default()),
+            headers => (headers, &[][..]),
+        };
         Event {
             id: it.row.id,
             created_at: it.row.created_at,
@@ -172,8 +179,17 @@ impl Batch {
             key,
             topic,
             headers,
+            more,
         }
     }
+}
+
+/// Takes the headers off a record that has them first, and further columns behind them. A text
+/// never begins like the number of columns, with which a record does.
+fn apart(record: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let mut rest = record.get(4..).unwrap_or_default();
+    let headers = take_column(&mut rest).flatten();
+    (headers, rest)
 }
 
 impl Unread {

@@ -47,19 +47,23 @@ impl DeadLetterWriter {
             false => format!("{column}, {bytes}"),
             true => format!("{text}, {column}"),
         };
+        let (kept, columns) = match c.kept() {
+            Some(kept) => (format!(", {kept}"), ", columns"),
+            None => (String::new(), ""),
+        };
         let park = format!(
             "WITH {ASK}, \
              doorbell_free AS (SELECT {id} AS doorbell_row, doorbell_time, doorbell_reason, doorbell_code \
              FROM {from} doorbell_o, doorbell_ask WHERE {asked} FOR UPDATE OF doorbell_o SKIP LOCKED), \
-             moved (row_id, created_at, type, payload, key, topic, headers, reason, code) AS (\
+             moved (row_id, created_at, type, payload, key, topic, headers, reason, code{columns}) AS (\
              DELETE FROM {from} USING doorbell_free WHERE {id} = doorbell_row AND {created_at} = doorbell_time \
-             RETURNING {id}, {created_at}, coalesce({event_type}, ''), {payload}, {key}, {topic}, {headers}, doorbell_reason, doorbell_code) \
+             RETURNING {id}, {created_at}, coalesce({event_type}, ''), {payload}, {key}, {topic}, {headers}, doorbell_reason, doorbell_code{kept}) \
              INSERT INTO doorbell.dead (outbox, row_id, created_at, type, payload, payload_bytes, key, key_bytes, topic, headers, routed_to, \
-             reason, code, payload_size, key_size, headers_size, attempts) \
+             reason, code, payload_size, key_size, headers_size, attempts{columns}) \
              SELECT $5, row_id, created_at, type, {the_payload}, {the_key}, topic, headers::json, coalesce(topic, {route}), reason, code, \
              coalesce(octet_length(payload), 0), coalesce(octet_length(key), 0), coalesce(octet_length(headers), 0), \
              1 + coalesce((SELECT max(d.attempts) FROM doorbell.dead d \
-             WHERE d.outbox = $5 AND d.row_id = moved.row_id AND d.created_at = moved.created_at), 0) \
+             WHERE d.outbox = $5 AND d.row_id = moved.row_id AND d.created_at = moved.created_at), 0){columns} \
              FROM moved ORDER BY row_id RETURNING row_id",
             // A record's type is empty if the row's is NULL, and so is the letter's.
             event_type = as_text(&c.event_type),

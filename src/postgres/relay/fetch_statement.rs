@@ -90,7 +90,13 @@ fn columns(table: &Table) -> String {
     let c = &table.columns;
     format!(
         "{} AS id, {} AS created_at, {} AS type, {} AS payload, {} AS key, {} AS topic, {} AS headers",
-        c.id, c.created_at, c.event_type, c.payload, c.key, c.topic, c.headers,
+        c.id,
+        c.created_at,
+        c.event_type,
+        c.payload,
+        c.key,
+        c.topic,
+        c.fetched_headers(),
     )
 }
 
@@ -132,12 +138,20 @@ fn cut(table: &Table, largest: usize, rows: impl Fn(Option<&str>, &str) -> Strin
     let limit = "CASE WHEN (SELECT fits FROM doorbell_total) THEN $2 ELSE (SELECT rows FROM doorbell_cut) END";
     let (all, first) = (rows(None, limit), rows(None, "1"));
     let [_, payload, .., headers] = &table.columns.sizes;
-    let withhold = |column: &str, size: &Size| match size {
-        Size::Stored(_) => format!(
-            "CASE WHEN pg_catalog.octet_length({column}) <= {largest} THEN {column} \
-             ELSE '{}' || pg_catalog.octet_length({column})::text END",
-            char::from(WITHHELD)
-        ),
+    let withhold = |column: &str, size: &Size, is_bytes: bool| match size {
+        Size::Stored(_) => {
+            let shown = format!(
+                "'{}' || pg_catalog.octet_length({column})::text",
+                char::from(WITHHELD)
+            );
+            let shown = match is_bytes {
+                true => format!("pg_catalog.convert_to({shown}, 'UTF8')"),
+                false => shown,
+            };
+            format!(
+                "CASE WHEN pg_catalog.octet_length({column}) <= {largest} THEN {column} ELSE {shown} END"
+            )
+        }
         Size::Small | Size::Known(_) => column.to_owned(),
     };
     format!(
@@ -150,8 +164,8 @@ fn cut(table: &Table, largest: usize, rows: impl Fn(Option<&str>, &str) -> Strin
          UNION ALL (SELECT {} FROM ({first}) r WHERE (SELECT rows = 0 FROM doorbell_cut) AND NOT (SELECT fits FROM doorbell_total)) \
          UNION ALL (SELECT NULL, NULL, CASE WHEN rows = 0 THEN first END, NULL, NULL, NULL, NULL \
          FROM doorbell_cut WHERE NOT (SELECT fits FROM doorbell_total))",
-        withhold("payload", payload),
-        withhold("headers", headers),
+        withhold("payload", payload, false),
+        withhold("headers", headers, !table.columns.more.is_empty()),
         outline(table, largest),
     )
 }

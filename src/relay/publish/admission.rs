@@ -176,6 +176,7 @@ impl TopicRules {
             Some(event.event_type),
         ];
         let bytes: usize = fields.into_iter().flatten().map(<[u8]>::len).sum();
+        let bytes = bytes + event.more.len();
         self.facts.limit.is_some_and(|limit| bytes + FRAME > limit)
     }
 }

@@ -215,6 +215,8 @@ pub(crate) struct LetterPage {
     headers: Vec<(String, String)>,
     /// The text of others.
     raw_headers: Option<String>,
+    /// The columns that only the configuration names.
+    columns: Option<String>,
     payload: Option<String>,
     show_payloads: bool,
     refusals: Vec<LetterRefusal>,
@@ -235,6 +237,7 @@ impl LetterPage {
             mut letter,
             created_at,
             headers,
+            columns,
             mut payload,
         } = contents;
         mark(&mut letter, DETAIL_CHARS);
@@ -259,6 +262,7 @@ impl LetterPage {
             created_at,
             headers,
             raw_headers,
+            columns,
             payload,
             show_payloads,
             refusals,

@@ -38,11 +38,13 @@ pub(crate) struct DeadLetterContents {
     pub created_at: String,
     /// The headers, unchanged.
     pub headers: Option<String>,
+    /// The columns that only the configuration names: the text of a JSON object.
+    pub columns: Option<String>,
     /// The payload. That of a bytea column as `\x` and hexadecimal digits.
     pub payload: Option<String>,
 }
 
-from_row! { DeadLetterContents: created_at headers payload; letter }
+from_row! { DeadLetterContents: created_at headers columns payload; letter }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Selection {

@@ -37,6 +37,15 @@ impl<'a> DeadLetters<'a> {
         Ok(Self { session, places })
     }
 
+    /// The columns that only the configuration names. A schema of an earlier version has none.
+    pub(super) fn columns(&self) -> &'static str {
+        let has_more = |it: &LetterPlace| it.columns.more().next().is_some();
+        match self.places.iter().any(has_more) {
+            true => "columns::text",
+            false => "NULL::text",
+        }
+    }
+
     pub(super) fn outboxes(&self) -> Vec<String> {
         self.places
             .iter()
@@ -90,8 +99,9 @@ impl<'a> DeadLetters<'a> {
 
     pub(crate) async fn show(&mut self, id: i64) -> Result<DeadLetterContents> {
         let sql = format!(
-            "SELECT {LETTER}, headers::text AS headers, coalesce(payload, '\\x' || pg_catalog.encode(payload_bytes, 'hex')) AS payload \
-             FROM doorbell.dead WHERE outbox = ANY ($1::text[]) AND retried_at IS NULL AND id = $2"
+            "SELECT {LETTER}, headers::text AS headers, {} AS columns, coalesce(payload, '\\x' || pg_catalog.encode(payload_bytes, 'hex')) AS payload \
+             FROM doorbell.dead WHERE outbox = ANY ($1::text[]) AND retried_at IS NULL AND id = $2",
+            self.columns()
         );
         let outboxes = self.outboxes();
         let mut rows = self

@@ -88,7 +88,9 @@ impl DeadLetters<'_> {
         let (created_at, refused_at, retried_at) =
             (utc("created_at"), utc("d.refused_at"), utc("d.retried_at"));
         let columns = format!(
-            "{columns}, {created_at} AS created_at, pg_catalog.left(headers::text, {DETAIL_CHARS}) AS headers"
+            "{columns}, {created_at} AS created_at, pg_catalog.left(headers::text, {DETAIL_CHARS}) AS headers, \
+             pg_catalog.left({}, {DETAIL_CHARS}) AS columns",
+            self.columns()
         );
         let refusals = format!(
             "SELECT {refused_at} AS refused_at, {retried_at} AS retried_at, d.code, pg_catalog.left(d.reason, {DETAIL_CHARS}) AS reason \

@@ -6,7 +6,7 @@ use super::letter::{CHOSEN, Selection};
 use super::list::{DeadLetters, LetterPlace, check};
 use crate::postgres::columns::{no_column, quote};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::session::Session;
+use crate::postgres::session::{Session, literal};
 
 impl DeadLetters<'_> {
     /// Puts rows back into their tables, unchanged and under their own ids, so an event keeps its
@@ -80,7 +80,15 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
         (c.headers.name(), "headers::text", "headers::text"),
     ];
     let (mut names, mut values) = (Vec::new(), Vec::new());
-    for (place_of, (name, text, bytes)) in wanted.into_iter().enumerate() {
+    let kept = |name: &str| format!("(columns ->> {})", literal(name));
+    let more: Vec<_> = c.more().map(|name| (name, kept(name))).collect();
+    let more = more
+        .iter()
+        .map(|(name, value)| (*name, value.as_str(), value.as_str()));
+    for (place_of, (name, text, bytes)) in wanted.into_iter().chain(more).enumerate() {
+        if names.contains(&quote(name)) {
+            continue;
+        }
         let mut column = None;
         for it in &columns {
             if it.try_get::<&str, _>("name")? == name {
@@ -108,8 +116,13 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
         "WITH chosen AS MATERIALIZED (SELECT * FROM doorbell.dead WHERE {CHOSEN} ORDER BY row_id FOR UPDATE), \
          back AS (INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM chosen ORDER BY row_id) \
          UPDATE doorbell.dead d SET retried_at = pg_catalog.now(), payload = NULL, payload_bytes = NULL, key = NULL, key_bytes = NULL, \
-         headers = NULL FROM chosen WHERE d.id = chosen.id RETURNING d.id",
+         headers = NULL{forgotten} FROM chosen WHERE d.id = chosen.id RETURNING d.id",
         table = place.table.quoted,
+        forgotten = if c.more().next().is_some() {
+            ", columns = NULL"
+        } else {
+            ""
+        },
         names = names.join(", "),
         values = values.join(", "),
     ))
