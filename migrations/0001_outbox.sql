@@ -293,14 +293,17 @@ END
 $$;
 COMMENT ON COLUMN doorbell.starts.lowest_row IS 'no row below this id was in the outbox when the relay last looked';
 
--- A dead letter keeps the columns that only the configuration names, each as text.
+-- A dead letter keeps the columns that only the configuration names, each as text. The id of the
+-- event, if it is one of them, is the only one that the relay may read again.
 DO $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = 'doorbell.dead'::regclass AND a.attname = 'columns') THEN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = 'doorbell.dead'::regclass AND a.attname = 'own_id') THEN
         PERFORM doorbell.patient_ddl('ALTER TABLE doorbell.dead ADD COLUMN IF NOT EXISTS columns jsonb');
+        PERFORM doorbell.patient_ddl('ALTER TABLE doorbell.dead ADD COLUMN IF NOT EXISTS own_id text');
     END IF;
 END
 $$;
+COMMENT ON COLUMN doorbell.dead.own_id IS 'the event''s own id, of an outbox that has one';
 COMMENT ON COLUMN doorbell.dead.columns IS 'the columns that only the configuration of the relay names, each as text';
 
 -- The default of `path` is what the caller has: it says which table the name stands for, and in

@@ -53,7 +53,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON doorbell.held TO doorbell_relay;
 -- The relay counts its starts, to find a row that ends its process.
 GRANT SELECT, INSERT, UPDATE ON doorbell.starts TO doorbell_relay;
 -- `doorbell verify` takes dead letters into account.
-GRANT SELECT (retried_at) ON doorbell.dead TO doorbell_relay;
+GRANT SELECT (retried_at, own_id) ON doorbell.dead TO doorbell_relay;
 
 -- The delivery mode exactly-once records its position in the receipts. `doorbell receipts accept`
 -- too.

@@ -27,6 +27,8 @@ pub struct MappedColumns {
     pub topic: String,
     /// `headers` as text, or NULL.
     pub headers: String,
+    /// The event's own id as text, which is the first of `more`.
+    pub event_id: Option<String>,
     /// The columns that only the configuration names, in its order.
     pub more: Vec<MoreColumn>,
     /// What is known of the sizes of type, payload, key, topic and headers.
@@ -187,6 +189,10 @@ impl<'a> Found<'a> {
                     .transpose()?,
             ))
         };
+        let event_id = columns.event_id.as_ref().map(|name| {
+            let column = self.required(name)?;
+            self.expression(column, "event_id", &["uuid", "text", "varchar", "bpchar"])
+        });
         let more = columns.more().map(|name| self.more(name));
         let more = more.collect::<Result<Vec<_>>>()?;
         let mut mapped = MappedColumns {
@@ -228,6 +234,7 @@ impl<'a> Found<'a> {
                 self.optional(&columns.headers)?,
             ]
             .map(|column| column.map_or(Size::Small, Column::size)),
+            event_id: event_id.transpose()?,
             more,
         };
         let [.., of_headers] = &mut mapped.sizes;
@@ -241,7 +248,7 @@ impl<'a> Found<'a> {
         let column = self.required(name).map_err(|_| {
             Error::refused(
                 format!("table {} has no column {}", self.table, quote(name)),
-                "add it, or name another one under [outbox.headers_from]",
+                "add it, or name another one under [outbox.headers_from] or [outbox.columns]",
             )
         })?;
         let quoted = quote(name);

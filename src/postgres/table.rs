@@ -24,10 +24,12 @@ pub struct Table {
     pub relations: Vec<u32>,
     /// Whether no two rows can have the same id.
     pub id_is_unique: bool,
+    /// Whether no two rows can have the same event id of their own, if they have one.
+    pub event_id_is_unique: bool,
     /// State of the trigger.
     pub trigger: Trigger,
     /// The columns to read.
-    pub columns: MappedColumns,
+    pub columns: Box<MappedColumns>,
 }
 
 /// State of the trigger that rings.
@@ -129,7 +131,8 @@ impl Table {
                 ),
             ));
         }
-        let (columns, id_is_unique) = mapped(session, name, &place, columns).await?;
+        let (columns, [id_is_unique, event_id_is_unique]) =
+            mapped(session, name, &place, columns).await?;
         if !columns.more.is_empty() && !session.value::<bool>(KEEPS_COLUMNS, |q| q).await? {
             return Err(Error::refused(
                 "the schema doorbell is of an earlier version, whose dead letters would lose columns that are configured",
@@ -151,11 +154,12 @@ impl Table {
                 .map(|oid| oid as u32)
                 .collect(),
             id_is_unique,
+            event_id_is_unique,
             trigger: Trigger::of(
                 row.try_get::<Option<String>, _>("trigger")?.as_deref(),
                 row.try_get("asks")?,
             ),
-            columns,
+            columns: Box::new(columns),
         })
     }
 
@@ -164,13 +168,14 @@ impl Table {
     }
 }
 
-/// Maps the columns of a table that can be an outbox. Also returns whether its ids are unique.
+/// Maps the columns of a table that can be an outbox. Also returns whether its ids, and the event
+/// ids of its own, are unique.
 async fn mapped(
     session: &mut Session,
     name: &TableName,
     place: &Place,
     columns: &Columns,
-) -> Result<(MappedColumns, bool)> {
+) -> Result<(MappedColumns, [bool; 2])> {
     let shown = name.to_string();
     if place.kind != "r" && place.kind != "p" {
         return Err(Error::refused(
@@ -196,7 +201,10 @@ async fn mapped(
             format!("ALTER TABLE {shown} ALTER COLUMN {id} SET NOT NULL"),
         ));
     }
-    Ok((found.map(columns)?, id_column.unique))
+    let event_id = columns.event_id.as_ref();
+    let event_id = event_id.map(|name| found.required(name)).transpose()?;
+    let unique = [id_column.unique, event_id.is_none_or(|it| it.unique)];
+    Ok((found.map(columns)?, unique))
 }
 
 /// The refusal of a name that stands for no table.
@@ -240,7 +248,7 @@ async fn registered(session: &mut Session, quoted: &str) -> Result<Option<Vec<u8
 
 /// Whether dead letters keep the columns that only the configuration names.
 const KEEPS_COLUMNS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
-    WHERE a.attrelid = pg_catalog.to_regclass('doorbell.dead') AND a.attname = 'columns' AND NOT a.attisdropped)";
+    WHERE a.attrelid = pg_catalog.to_regclass('doorbell.dead') AND a.attname = 'own_id' AND NOT a.attisdropped)";
 
 /// `asks`: whether the trigger asks if the relay sleeps before it rings.
 const FIND: &str = "SELECT current_user::text AS user, \

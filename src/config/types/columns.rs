@@ -38,6 +38,8 @@ pub struct Columns {
     pub topic: Optional,
     /// Additional headers for the record.
     pub headers: Optional,
+    /// The event's own id, which becomes the header `id`; `None`: the relay derives one.
+    pub event_id: Option<String>,
     /// Headers that have columns of their own: name and column, in the order of the file.
     pub headers_from: Vec<(String, String)>,
 }
@@ -52,6 +54,7 @@ impl Default for Columns {
             key: Optional::Default("key".into()),
             topic: Optional::Default("topic".into()),
             headers: Optional::Default("headers".into()),
+            event_id: None,
             headers_from: Vec::new(),
         }
     }
@@ -66,6 +69,7 @@ pub(crate) const KEYS: &[&str] = &[
     "key",
     "topic",
     "headers",
+    "event_id",
 ];
 
 impl Columns {
@@ -79,6 +83,7 @@ impl Columns {
             "key" => self.key.name(),
             "topic" => self.topic.name(),
             "headers" => self.headers.name(),
+            "event_id" => self.event_id.as_deref()?,
             _ => return None,
         })
     }
@@ -94,6 +99,7 @@ impl Columns {
             "key" => self.key = Optional::Named(column),
             "topic" => self.topic = Optional::Named(column),
             "headers" => self.headers = Optional::Named(column),
+            "event_id" => self.event_id = Some(column),
             _ => {}
         }
         Ok(())
@@ -110,7 +116,8 @@ impl Columns {
     /// The columns that are sent besides those of an event, in the order of the fetch. One may be
     /// here twice, or be one of those.
     pub(crate) fn more(&self) -> impl Iterator<Item = &str> {
-        self.headers_from.iter().map(|(_, column)| column.as_str())
+        let headers = self.headers_from.iter().map(|(_, column)| column);
+        self.event_id.iter().chain(headers).map(String::as_str)
     }
 
     /// Whether a header has a column of its own.

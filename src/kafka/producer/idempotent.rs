@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::callbacks::ReportingContext;
 use super::poll_thread::{PolledProducer, QueuedRecord};
-use super::record::{BadHeaders, RecordHeaders};
+use super::record::{BadRecord, RecordHeaders};
 use super::reports::Reports;
 use crate::config::Kafka;
 use crate::event::Event;
@@ -47,16 +47,16 @@ pub(crate) enum SendError {
     Producer(String),
 }
 
-impl From<BadHeaders> for SendError {
-    fn from(bad: BadHeaders) -> Self {
+impl From<BadRecord> for SendError {
+    fn from(bad: BadRecord) -> Self {
         Self::Row(bad.into())
     }
 }
 
-impl From<BadHeaders> for Refusal {
-    fn from(bad: BadHeaders) -> Self {
+impl From<BadRecord> for Refusal {
+    fn from(bad: BadRecord) -> Self {
         Self {
-            code: "InvalidHeaders".into(),
+            code: bad.code().into(),
             reason: bad.to_string(),
         }
     }

@@ -15,14 +15,32 @@ use crate::config::{Outbox, Profile};
 use crate::event::{Event, OutboxId};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("its headers are not a JSON object")]
-pub(crate) struct BadHeaders;
+pub(crate) enum BadRecord {
+    #[error("its headers are not a JSON object")]
+    Headers,
+    #[error("its event_id is NULL: give the column a default, or NOT NULL")]
+    NoEventId,
+    #[error("its event_id is not a UUID")]
+    EventId,
+}
+
+impl BadRecord {
+    /// The code of the refusal.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Headers => "InvalidHeaders",
+            Self::NoEventId | Self::EventId => "InvalidEventId",
+        }
+    }
+}
 
 /// The headers that the relay sets. A row's own of these names are left out: consumers that take
 /// the last header of a name would take the writer's for the relay's.
 pub(crate) struct RecordHeaders {
     outbox: OutboxId,
     profile: Profile,
+    /// Whether the first of the further columns is the event's own id.
+    has_event_id: bool,
     /// Names of headers that have columns of their own, in the order of these.
     from: Vec<String>,
     fixed: BTreeMap<String, String>,
@@ -33,6 +51,7 @@ impl RecordHeaders {
         Self {
             outbox: id,
             profile: outbox.profile,
+            has_event_id: outbox.columns.event_id.is_some(),
             from: (outbox.columns.headers_from.iter())
                 .map(|(name, _)| name.clone())
                 .collect(),
@@ -48,7 +67,7 @@ impl RecordHeaders {
         event: &Event<'a>,
         created_at: Option<i64>,
         ticket: usize,
-    ) -> Result<(QueuedRecord<'a>, u64), BadHeaders> {
+    ) -> Result<(QueuedRecord<'a>, u64), BadRecord> {
         let (headers, left_out) = self.of(event)?;
         let record = QueuedRecord {
             topic,
@@ -63,17 +82,21 @@ impl RecordHeaders {
     }
 
     /// Returns the relay's headers, followed by the row's own, and how many of those were left out.
-    fn of(&self, event: &Event<'_>) -> Result<(OwnedHeaders, u64), BadHeaders> {
+    fn of(&self, event: &Event<'_>) -> Result<(OwnedHeaders, u64), BadRecord> {
         let mut headers = OwnedHeaders::new_with_capacity(4 + self.from.len() + self.fixed.len());
+        let mut more = event.more();
+        let own_id = match self.has_event_id {
+            true => more.next().flatten(),
+            false => None,
+        };
         if self.profile == Profile::Doorbell {
             let (mut id, mut seq) = ([0_u8; 36], Digits::default());
-            let event_id = self.outbox.event_id(event.row());
-            event_id.as_hyphenated().encode_lower(&mut id);
-            headers = with(headers, "id", Some(&id));
+            let id = self.id(event, own_id, &mut id)?;
+            headers = with(headers, "id", Some(id));
             headers = with(headers, "seq", Some(seq.of(event.id)));
             headers = with(headers, "type", Some(event.event_type));
         }
-        for (name, value) in self.from.iter().zip(event.more()) {
+        for (name, value) in self.from.iter().zip(more) {
             if value.is_some() {
                 headers = with(headers, name, value);
             }
@@ -84,6 +107,25 @@ impl RecordHeaders {
         match event.headers {
             None => Ok((headers, 0)),
             Some(own) => self.add_own(headers, own),
+        }
+    }
+
+    /// The event's id: its own as it is written, or one that is derived.
+    fn id<'a>(
+        &self,
+        event: &Event<'_>,
+        own: Option<&'a [u8]>,
+        derived: &'a mut [u8; 36],
+    ) -> Result<&'a [u8], BadRecord> {
+        match own {
+            Some(own) if uuid::Uuid::try_parse_ascii(own).is_ok() => Ok(own),
+            Some(_) => Err(BadRecord::EventId),
+            None if self.has_event_id => Err(BadRecord::NoEventId),
+            None => {
+                let id = self.outbox.event_id(event.row());
+                id.as_hyphenated().encode_lower(derived);
+                Ok(derived)
+            }
         }
     }
 
@@ -101,10 +143,10 @@ impl RecordHeaders {
         &self,
         mut headers: OwnedHeaders,
         own: &[u8],
-    ) -> Result<(OwnedHeaders, u64), BadHeaders> {
+    ) -> Result<(OwnedHeaders, u64), BadRecord> {
         // JSON null is no headers: some libraries write it for the missing value.
         let own: Option<BTreeMap<String, &RawValue>> =
-            serde_json::from_slice(own).map_err(|_| BadHeaders)?;
+            serde_json::from_slice(own).map_err(|_| BadRecord::Headers)?;
         let mut left_out = 0;
         for (key, value) in &own.unwrap_or_default() {
             if self.sets(key) {
@@ -114,7 +156,8 @@ impl RecordHeaders {
             let text = value.get();
             headers = match text.as_bytes().first() {
                 Some(b'"') => {
-                    let text: String = serde_json::from_str(text).map_err(|_| BadHeaders)?;
+                    let text: String =
+                        serde_json::from_str(text).map_err(|_| BadRecord::Headers)?;
                     with(headers, key, Some(text.as_bytes()))
                 }
                 Some(b'n') => with(headers, key, None),
@@ -176,7 +219,7 @@ mod tests {
 
     use super::*;
 
-    type Shown = Result<Vec<(String, Option<String>)>, BadHeaders>;
+    type Shown = Result<Vec<(String, Option<String>)>, BadRecord>;
 
     fn shown(own: Option<&str>) -> Shown {
         let shown = shown_as(&Outbox::default(), own)?;
@@ -231,7 +274,7 @@ mod tests {
             Ok([&ours[..], &expected[..]].concat())
         );
         for bad in ["[]", "\"x\"", "1", "nul"] {
-            assert_eq!(shown(Some(bad)), Err(BadHeaders));
+            assert_eq!(shown(Some(bad)), Err(BadRecord::Headers));
         }
     }
 

@@ -41,8 +41,12 @@ pub(crate) async fn emit(
         .into_iter()
         .filter_map(|(column, value)| Some((column, value?)))
         .collect();
-    let names: Vec<_> = given.iter().map(|(column, _)| quote(column)).collect();
-    let literals: Vec<_> = given.iter().map(|(_, value)| literal(value)).collect();
+    let mut names: Vec<_> = given.iter().map(|(column, _)| quote(column)).collect();
+    let mut literals: Vec<_> = given.iter().map(|(_, value)| literal(value)).collect();
+    if let Some(event_id) = &columns.event_id {
+        names.push(quote(event_id));
+        literals.push("pg_catalog.gen_random_uuid()".into());
+    }
     let table = session.place(table).await?.ok_or_else(|| missing(table))?;
     let id = match may_read(session, table.oid, &columns.id).await? {
         true => format!("{}::bigint", quote(&columns.id)),

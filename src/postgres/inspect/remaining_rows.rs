@@ -14,12 +14,16 @@ use crate::postgres::wire::row_id;
 /// Rows of one statement. No snapshot is held for longer than it takes to read them.
 const PAGE: usize = 10_000;
 
+/// In the place of an event's own id, if rows have none.
+const NO_EVENT_ID: &str = "NULL::text";
+
 /// Returns each row's id and the identity that its record has or will have, in ascending order of
 /// ids. A row that was committed before the call and is not among them was deleted before the call
 /// ended.
 pub(crate) async fn waiting(session: &mut Session, table: &Table) -> Result<Vec<(i64, Uuid)>> {
     let page = format!(
-        "SELECT {id}, {created_at} FROM {table} WHERE {id} > $1 ORDER BY {id} LIMIT {PAGE}",
+        "SELECT {id}, {created_at}, {event_id} FROM {table} WHERE {id} > $1 ORDER BY {id} LIMIT {PAGE}",
+        event_id = table.columns.event_id.as_deref().unwrap_or(NO_EVENT_ID),
         id = table.columns.id,
         created_at = table.columns.created_at,
         table = table.quoted,
@@ -43,11 +47,16 @@ pub(crate) async fn waiting(session: &mut Session, table: &Table) -> Result<Vec<
 
 /// Returns the same of the rows that are dead letters and were not sent back.
 pub(crate) async fn parked(session: &mut Session, table: &Table) -> Result<Vec<(i64, Uuid)>> {
-    const PARKED: &str =
-        "SELECT row_id, created_at FROM doorbell.dead WHERE outbox = $1 AND retried_at IS NULL";
+    let event_id = match table.columns.event_id {
+        Some(_) => "own_id",
+        None => NO_EVENT_ID,
+    };
+    let sql = format!(
+        "SELECT row_id, created_at, {event_id} FROM doorbell.dead WHERE outbox = $1 AND retried_at IS NULL"
+    );
     let outbox = table.quoted.clone();
     let found = session
-        .reading(async |session| session.all(PARKED, |q| q.bind(outbox)).await)
+        .reading(async |session| session.all(&sql, |q| q.bind(outbox)).await)
         .await?;
     found.iter().map(|row| identity(table, row)).collect()
 }
@@ -73,6 +82,9 @@ pub(crate) async fn find_event(
     event: Uuid,
 ) -> Result<Option<EventPlace>> {
     let columns = &table.columns;
+    if let Some(own) = &columns.event_id {
+        return find_own(session, table, own, event).await;
+    }
     let rows = format!(
         "SELECT {}::bigint AS id, {} AS created_at, ({})::text AS key FROM {}",
         columns.id, columns.created_at, columns.key, table.quoted
@@ -87,6 +99,36 @@ pub(crate) async fn find_event(
     );
     let found = first_match(session, &letters, table, event).await?;
     Ok(found.map(|_| EventPlace::Dead))
+}
+
+/// Finds an event by the id that its row has. An index on a column of type uuid is used.
+async fn find_own(
+    session: &mut Session,
+    table: &Table,
+    own: &str,
+    event: Uuid,
+) -> Result<Option<EventPlace>> {
+    let columns = &table.columns;
+    let own = own.strip_suffix("::text").unwrap_or(own);
+    let event = literal(&event.to_string());
+    let rows = format!(
+        "SELECT {}::bigint AS id, {} AS created_at, ({})::text AS key FROM {} WHERE {own} = {event} LIMIT 1",
+        columns.id, columns.created_at, columns.key, table.quoted
+    );
+    let letters = format!(
+        "SELECT FROM doorbell.dead WHERE retried_at IS NULL AND outbox = {} AND own_id = {event} LIMIT 1",
+        literal(&table.quoted)
+    );
+    session
+        .reading(async |session| {
+            if let Some(found) = session.all(&rows, |q| q).await?.first() {
+                let (row, key) = (row_id(found)?, found.try_get(2)?);
+                return Ok(Some(EventPlace::Waiting(WaitingEvent { row, key })));
+            }
+            let letters = session.all(&letters, |q| q).await?;
+            Ok(letters.first().map(|_| EventPlace::Dead))
+        })
+        .await
 }
 
 /// Selects the row of an event among rows, by the bytes of its id that are not those of version and
@@ -150,9 +192,12 @@ pub(crate) async fn waiting_of_key(
     rows.iter().map(row).collect()
 }
 
+/// Reads a row's id and that of its event. A row whose own is unusable will become a dead letter.
 fn identity(table: &Table, row: &PgRow) -> Result<(i64, Uuid)> {
+    let own: Option<&str> = row.try_get(2)?;
+    let own = own.and_then(|text| text.parse().ok());
     let row = row_id(row)?;
-    Ok((row.id, table.id.event_id(row)))
+    Ok((row.id, own.unwrap_or_else(|| table.id.event_id(row))))
 }
 
 /// Whether the table has no row.

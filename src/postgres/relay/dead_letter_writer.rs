@@ -48,7 +48,10 @@ impl DeadLetterWriter {
             true => format!("{text}, {column}"),
         };
         let (kept, columns) = match c.kept() {
-            Some(kept) => (format!(", {kept}"), ", columns"),
+            Some(kept) => {
+                let event_id = c.event_id.as_deref().unwrap_or("NULL::text");
+                (format!(", {event_id}, {kept}"), ", own_id, columns")
+            }
             None => (String::new(), ""),
         };
         let park = format!(

@@ -12,10 +12,16 @@ use crate::sync::lock;
 /// Rows that are remembered: 160 kB.
 const REMEMBERED: usize = 10_000;
 
+/// Own ids of events that are remembered: as many, and those of rows in flight. Some 1.6 MB, of
+/// outboxes that have them.
+const REMEMBERED_IDS: usize = 50_000;
+
 /// Rows that Kafka has acknowledged, of the outbox that the relay served last.
 #[derive(Debug, Default)]
 pub(crate) struct RecentlySent {
     rows: Mutex<(Option<OutboxId>, VecDeque<RowId>)>,
+    /// The ids that events have of their own, in the order in which they were handed to Kafka.
+    own_ids: Mutex<VecDeque<(RowId, Uuid)>>,
     /// How many rows were ever added.
     added: watch::Sender<u64>,
 }
@@ -37,9 +43,27 @@ impl RecentlySent {
         self.added.send_modify(|added| *added += count as u64);
     }
 
-    /// Returns whether the event with this id was among the last. Derives the id of each of them.
+    /// Records the id that a row's event has of its own, before the row is sent.
+    pub(crate) fn has_own_id(&self, row: RowId, id: Uuid) {
+        let mut ids = lock(&self.own_ids);
+        if ids.len() == REMEMBERED_IDS {
+            ids.pop_front();
+        }
+        ids.push_back((row, id));
+    }
+
+    /// Returns whether the event with this id was among the last. Derives the id of each of them,
+    /// unless they have their own.
     pub(crate) fn has_event(&self, id: Uuid) -> bool {
+        let known = lock(&self.own_ids)
+            .iter()
+            .rev()
+            .find(|it| it.1 == id)
+            .copied();
         let remembered = lock(&self.rows).clone();
+        if let Some((row, _)) = known {
+            return remembered.1.contains(&row);
+        }
         let (Some(outbox), rows) = remembered else {
             return false;
         };
@@ -93,6 +117,11 @@ mod tests {
         recent.add(other, once(row(5)));
         assert!(!recent.has_event(one.event_id(row(last))));
         assert!(recent.has_event(other.event_id(row(5))));
+        let own = Uuid::from_u128(7);
+        recent.has_own_id(row(6), own);
+        assert!(!recent.has_event(own));
+        recent.add(other, once(row(6)));
+        assert!(recent.has_event(own));
     }
 
     #[test]

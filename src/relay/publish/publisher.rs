@@ -286,6 +286,9 @@ impl Publisher {
         ticket: Ticket,
         topics: &mut TopicCache,
     ) -> bool {
+        if let Some(id) = self.routes.own_id(event) {
+            self.refusals.counters.sent.has_own_id(event.row(), id);
+        }
         loop {
             // Registered before the try, so that no report in between is missed.
             let room = self.shared.room.notified();

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::str::{Utf8Error, from_utf8};
 
+use uuid::Uuid;
+
 use crate::config::{Delivery, Outbox, RecordTime, Route, TopicPatterns, check_topic};
 use crate::event::Event;
 
@@ -29,6 +31,7 @@ pub(crate) struct Routes {
     /// The topic of the outbox's own receipts.
     receipts: Option<String>,
     timestamp: RecordTime,
+    has_event_id: bool,
 }
 
 impl Routes {
@@ -44,6 +47,7 @@ impl Routes {
             allowed: outbox.topics.clone(),
             receipts,
             timestamp: outbox.timestamp,
+            has_event_id: outbox.columns.event_id.is_some(),
         }
     }
 
@@ -62,6 +66,14 @@ impl Routes {
     /// The time of creation that becomes the timestamp of its record.
     pub(super) fn created_at(&self, event: &Event<'_>) -> Option<i64> {
         (self.timestamp == RecordTime::CreatedAt).then_some(event.created_at)
+    }
+
+    /// The id that the event has of its own.
+    pub(super) fn own_id(&self, event: &Event<'_>) -> Option<Uuid> {
+        match self.has_event_id {
+            true => Uuid::try_parse_ascii(event.more().next()??).ok(),
+            false => None,
+        }
     }
 
     /// Checks whether a row may go to the topic. The error says why not.

@@ -121,7 +121,9 @@ fn a_column_that_is_not_there_and_a_schema_of_an_earlier_version_are_refused() {
     let stdout = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(stdout.contains(words[0]), "{stdout}");
     mapped.world.sql(COLUMNS);
-    mapped.world.sql("ALTER TABLE doorbell.dead DROP columns");
+    mapped
+        .world
+        .sql("ALTER TABLE doorbell.dead DROP columns, DROP own_id");
     let said = mapped.doorbell(&["run"]);
     refused(&said, 1, &["earlier version", "doorbell migrate"]);
     mapped.world.migrate(&[]);

@@ -50,6 +50,10 @@ fn without(grant: &Grant) -> Fails {
             &["verify", "--topic", "{topic}"],
             "permission denied for table dead",
         ),
+        ("doorbell_relay", "SELECT (own_id)", "doorbell.dead") => Command(
+            &["verify", "--topic", "{topic}", "--column", "event_id=uid"],
+            "permission denied for table dead",
+        ),
         ("doorbell_relay", _, "doorbell.dead") => Parking,
         ("doorbell_relay", _, "doorbell.starts") => Counting,
         ("doorbell_relay", _, "doorbell.held") => Holding,
@@ -126,6 +130,7 @@ fn each_right_of_the_file_is_needed_for_something_that_says_so() {
     let roles = Roles::new(&mut world);
     world.will_delete(&receipts(&world));
     park(&mut world, 1);
+    world.sql("ALTER TABLE outbox ADD uid uuid DEFAULT gen_random_uuid()");
     let grants = grants();
     assert!(grants.len() > 25, "{grants:?}");
     for grant in &grants {

@@ -209,6 +209,11 @@ impl Looking<'_> {
         if !table.id_is_unique {
             self.add(&name, [table::not_unique(&name, &outbox.columns.id)]);
         }
+        if let Some(column) = &outbox.columns.event_id
+            && !table.event_id_is_unique
+        {
+            self.add(&name, [table::event_id_not_unique(&name, column)]);
+        }
         if let Delivery::ExactlyOnce(transactions) = &outbox.delivery {
             let mut transacting = self.transacting.iter_mut();
             if let Some(it) = transacting.find(|it| it.outbox == name) {

@@ -89,6 +89,15 @@ pub(super) fn not_unique(table: &str, id: &str) -> Finding {
     )
 }
 
+pub(super) fn event_id_not_unique(table: &str, column: &str) -> Finding {
+    Finding::warning(
+        Code::IdNotUnique,
+        format!("two rows can have the same event_id, the column {column}"),
+        "it is the header id, by which consumers drop duplicates: they would lose the second event",
+        format!("CREATE UNIQUE INDEX CONCURRENTLY ON {table} (\"{column}\")"),
+    )
+}
+
 pub(super) fn future(rows: i64) -> Finding {
     Finding::warning(
         Code::CreatedAt,
