@@ -166,6 +166,15 @@ pub struct Outbox {
     pub delivery: Delivery,
 }
 
+impl Outbox {
+    /// The names of the headers that the relay sets by its profile.
+    pub(crate) fn profile_headers(&self) -> impl Iterator<Item = &'static str> {
+        let has_type = self.columns.event_type.is_some();
+        let names = self.profile.headers().iter().copied();
+        names.filter(move |name| has_type || *name != "type")
+    }
+}
+
 /// How often a consumer may see an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Delivery {
@@ -233,7 +242,7 @@ pub enum Profile {
 
 impl Profile {
     /// The names of these headers.
-    pub(crate) fn headers(self) -> &'static [&'static str] {
+    fn headers(self) -> &'static [&'static str] {
         match self {
             Self::Doorbell => &["id", "seq", "type"],
             Self::None => &[],

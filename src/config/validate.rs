@@ -185,6 +185,10 @@ fn outbox(layer: &OutboxLayer, draft: &mut Draft, errors: &mut ConfigErrors) -> 
         }
     }
     check_headers(layer, &outbox, errors);
+    if outbox.columns.event_type.is_none() && outbox.topic.has_type() {
+        let text = "the topic has {type}, and the outbox no column for it: remove that, or `type = \"none\"`";
+        errors.push(origin(layer, &["topic"]), text);
+    }
     let fixed = outbox.topic.fixed(&outbox.table.name);
     for topic in fixed.iter().chain(outbox.poison_topics.keys()) {
         if !outbox.topics.allow(topic) {
@@ -203,7 +207,7 @@ fn outbox(layer: &OutboxLayer, draft: &mut Draft, errors: &mut ConfigErrors) -> 
 /// No header is set twice.
 fn check_headers(layer: &OutboxLayer, outbox: &Outbox, errors: &mut ConfigErrors) {
     for section in [Section::HEADERS_FROM, Section::FIXED_HEADERS] {
-        for name in outbox.profile.headers() {
+        for name in outbox.profile_headers() {
             if let Some(given) = layer.values.get(section, name) {
                 let text = format!(
                     "{} names the header `{name}`, which the relay sets: use another name, or `profile = \"none\"`",

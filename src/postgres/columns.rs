@@ -108,6 +108,10 @@ impl MappedColumns {
 /// Expression for an optional column that the table lacks.
 const NO_COLUMN: &str = "NULL::text";
 
+/// The time of creation where the table has no column for it. Nothing computes an age from an
+/// infinite time, and no record gets it as its timestamp.
+const NO_TIME: &str = "'infinity'::timestamptz";
+
 /// `indexed`: a usable index begins with the column. `unique`: a unique index covers it alone.
 const COLUMNS: &str = "SELECT a.attname::text AS name, a.attnotnull AS not_null, b.typname::text AS type, b.typtype::text AS typtype, \
     EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = a.attnum) AS indexed, \
@@ -200,12 +204,18 @@ impl<'a> Found<'a> {
                 let column = self.required(&columns.id)?;
                 self.expression(column, "id", &["int8"])?
             },
-            created_at: self.expression(
-                self.required(&columns.created_at)?,
-                "created_at",
-                &["timestamptz", "timestamp"],
-            )?,
-            event_type: self.expression(self.required(&columns.event_type)?, "type", TEXTS)?,
+            created_at: match &columns.created_at {
+                Some(name) => self.expression(
+                    self.required(name)?,
+                    "created_at",
+                    &["timestamptz", "timestamp"],
+                )?,
+                None => NO_TIME.into(),
+            },
+            event_type: match &columns.event_type {
+                Some(name) => self.expression(self.required(name)?, "type", TEXTS)?,
+                None => NO_COLUMN.into(),
+            },
             payload_is_bytes: self.required(&columns.payload)?.kind == "bytea",
             key_is_bytes: self
                 .optional(&columns.key)?
@@ -227,7 +237,11 @@ impl<'a> Found<'a> {
             topic: optional(&columns.topic, "topic", TEXTS)?,
             headers: optional(&columns.headers, "headers", &["jsonb", "json"])?,
             sizes: [
-                self.required(&columns.event_type).map(Some)?,
+                columns
+                    .event_type
+                    .as_ref()
+                    .map(|name| self.required(name))
+                    .transpose()?,
                 self.required(&columns.payload).map(Some)?,
                 self.optional(&columns.key)?,
                 self.optional(&columns.topic)?,

@@ -201,6 +201,15 @@ async fn mapped(
             format!("ALTER TABLE {shown} ALTER COLUMN {id} SET NOT NULL"),
         ));
     }
+    if columns.created_at.is_none() && !id_column.unique {
+        let id = quote(&columns.id);
+        return Err(Error::refused(
+            format!(
+                "no unique index is on column {id} of {shown} alone, and without created_at only the id tells rows apart"
+            ),
+            format!("ALTER TABLE {shown} ADD UNIQUE ({id}), or map created_at"),
+        ));
+    }
     let event_id = columns.event_id.as_ref();
     let event_id = event_id.map(|name| found.required(name)).transpose()?;
     let unique = [id_column.unique, event_id.is_none_or(|it| it.unique)];

@@ -15,9 +15,9 @@ use crate::postgres::{self, NewEvent};
 /// Event on the command line.
 #[derive(Debug, Args)]
 pub(crate) struct EventFlags {
-    /// Type of the event
+    /// Type of the event, unless the outbox has no column for it
     #[arg(long = "type", value_name = "TYPE")]
-    event_type: String,
+    event_type: Option<String>,
     /// Key of the record
     #[arg(long)]
     key: Option<String>,
@@ -38,6 +38,13 @@ pub(crate) struct EventFlags {
 /// Inserts one event and prints the id of its row, if the role may read it.
 pub(crate) fn emit(settings: &Settings, event: EventFlags, json: bool) -> Outcome {
     let outbox = the_outbox(settings)?;
+    if event.event_type.is_some() != outbox.columns.event_type.is_some() {
+        let words = match event.event_type {
+            None => "name the type of the event: --type TYPE",
+            Some(_) => "the outbox has no column for a type: leave out --type",
+        };
+        return Err(Failure::Usage(words.into()));
+    }
     let headers = headers(&event.header).map_err(Failure::Usage)?;
     let payload = match event.payload.as_deref() {
         Some("-") => {

@@ -95,7 +95,7 @@ pub(crate) fn migrate(settings: &Settings, flags: &MigrateFlags) -> Outcome {
             for it in hazards.iter().filter(|it| it.kind == "local-time") {
                 eprintln!(
                     "doorbell: the relay reads {}, which has no time zone, as UTC, and the TimeZone is another for {}: set it to UTC there, or: {}",
-                    columns.created_at,
+                    columns.created_at.as_deref().unwrap_or_default(),
                     it.names.join(", "),
                     it.remedies.join("; ")
                 );

@@ -26,12 +26,12 @@ impl Optional {
 pub struct Columns {
     /// The row's number, ascending.
     pub id: String,
-    /// The event's type.
-    pub event_type: String,
+    /// The event's type; `None`: the table has no such column.
+    pub event_type: Option<String>,
     /// The record's value.
     pub payload: String,
-    /// The record's timestamp.
-    pub created_at: String,
+    /// The record's timestamp; `None`: the table has no such column.
+    pub created_at: Option<String>,
     /// The record's key.
     pub key: Optional,
     /// The record's topic, if it is not the one configured for the outbox.
@@ -48,9 +48,9 @@ impl Default for Columns {
     fn default() -> Self {
         Self {
             id: "id".into(),
-            event_type: "type".into(),
+            event_type: Some("type".into()),
             payload: "payload".into(),
-            created_at: "created_at".into(),
+            created_at: Some("created_at".into()),
             key: Optional::Default("key".into()),
             topic: Optional::Default("topic".into()),
             headers: Optional::Default("headers".into()),
@@ -72,14 +72,17 @@ pub(crate) const KEYS: &[&str] = &[
     "event_id",
 ];
 
+/// Stands for no column, where the table may lack the usual one.
+const NONE: &str = "none";
+
 impl Columns {
     /// The name of the column that `key`, one of [`KEYS`], stands for.
     pub(crate) fn name(&self, key: &str) -> Option<&str> {
         Some(match key {
             "id" => &self.id,
-            "type" => &self.event_type,
+            "type" => self.event_type.as_deref()?,
             "payload" => &self.payload,
-            "created_at" => &self.created_at,
+            "created_at" => self.created_at.as_deref()?,
             "key" => self.key.name(),
             "topic" => self.topic.name(),
             "headers" => self.headers.name(),
@@ -91,11 +94,12 @@ impl Columns {
     /// Names the column that `key`, one of [`KEYS`], stands for. Other keys change nothing.
     pub(crate) fn map(&mut self, key: &str, column: String) -> Result<(), String> {
         check_name(&column)?;
+        let unless_none = |column: String| (column != NONE).then_some(column);
         match key {
             "id" => self.id = column,
-            "type" => self.event_type = column,
+            "type" => self.event_type = unless_none(column),
             "payload" => self.payload = column,
-            "created_at" => self.created_at = column,
+            "created_at" => self.created_at = unless_none(column),
             "key" => self.key = Optional::Named(column),
             "topic" => self.topic = Optional::Named(column),
             "headers" => self.headers = Optional::Named(column),

@@ -144,9 +144,14 @@ impl Route {
         })
     }
 
+    /// Whether it depends on the event's type.
+    pub fn has_type(&self) -> bool {
+        self.parts.contains(&Part::Type)
+    }
+
     /// The topic of all events of `table`; `None` if it depends on the event's type.
     pub fn fixed(&self, table: &str) -> Option<String> {
-        match self.parts.contains(&Part::Type) {
+        match self.has_type() {
             true => None,
             false => Some(self.topic(table, "").into_owned()),
         }

@@ -39,6 +39,8 @@ impl BadRecord {
 pub(crate) struct RecordHeaders {
     outbox: OutboxId,
     profile: Profile,
+    /// The names of headers that the profile sets.
+    reserved: Vec<&'static str>,
     /// Whether the first of the further columns is the event's own id.
     has_event_id: bool,
     /// Names of headers that have columns of their own, in the order of these.
@@ -51,6 +53,7 @@ impl RecordHeaders {
         Self {
             outbox: id,
             profile: outbox.profile,
+            reserved: outbox.profile_headers().collect(),
             has_event_id: outbox.columns.event_id.is_some(),
             from: (outbox.columns.headers_from.iter())
                 .map(|(name, _)| name.clone())
@@ -94,7 +97,9 @@ impl RecordHeaders {
             let id = self.id(event, own_id, &mut id)?;
             headers = with(headers, "id", Some(id));
             headers = with(headers, "seq", Some(seq.of(event.id)));
-            headers = with(headers, "type", Some(event.event_type));
+            if self.reserved.contains(&"type") {
+                headers = with(headers, "type", Some(event.event_type));
+            }
         }
         for (name, value) in self.from.iter().zip(more) {
             if value.is_some() {
@@ -131,7 +136,7 @@ impl RecordHeaders {
 
     /// Whether the relay sets the header, so that a row's own is left out.
     fn sets(&self, name: &str) -> bool {
-        self.profile.headers().contains(&name)
+        self.reserved.contains(&name)
             || self.fixed.contains_key(name)
             || self.from.iter().any(|it| it == name)
     }

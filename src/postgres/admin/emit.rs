@@ -10,7 +10,8 @@ use crate::postgres::table::missing;
 
 #[derive(Debug, Default)]
 pub(crate) struct NewEvent {
-    pub event_type: String,
+    /// Type of the event, if the outbox has a column for it.
+    pub event_type: Option<String>,
     /// Value of the record. `None`: a tombstone.
     pub payload: Option<String>,
     pub key: Option<String>,
@@ -31,7 +32,10 @@ pub(crate) async fn emit(
     // Values are sent as untyped literals and take the column's type. A column without a value is
     // not named, since it may not exist.
     let values = [
-        (columns.event_type.as_str(), Some(event.event_type)),
+        (
+            columns.event_type.as_deref().unwrap_or_default(),
+            event.event_type,
+        ),
         (columns.payload.as_str(), event.payload),
         (columns.key.name(), event.key),
         (columns.topic.name(), event.topic),

@@ -15,16 +15,20 @@ pub(crate) const INBOX: &str = include_str!("../../../sql/inbox.sql");
 
 /// Returns the SQL of the three roles, with their privileges on this table.
 pub(crate) fn roles(table: &TableName, columns: &Columns) -> String {
-    let column = |name: &str| match columns.name(name) {
-        Some(other) if other != name => quote(other),
-        _ => name.to_owned(),
+    let column = |name: &str| match columns.name(name)? {
+        other if other != name => Some(quote(other)),
+        _ => Some(name.to_owned()),
     };
     let line = |line: &str| {
         let Some((grant, role)) = line.split_once(" ON outbox ") else {
             return line.to_owned();
         };
         let list = grant.split_once('(').and_then(|(right, list)| {
-            let mut names: Vec<_> = list.strip_suffix(')')?.split(", ").map(column).collect();
+            let mut names: Vec<_> = list
+                .strip_suffix(')')?
+                .split(", ")
+                .filter_map(column)
+                .collect();
             if right.trim_end() == "GRANT INSERT" {
                 let more = columns.more().map(quote);
                 names.extend(more.filter(|it| !names.contains(it)).collect::<Vec<_>>());

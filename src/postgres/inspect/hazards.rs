@@ -82,8 +82,8 @@ pub(crate) async fn of_table(
     columns: &Columns,
 ) -> Result<Vec<Hazard>> {
     let (id, created_at) = (columns.id.clone(), columns.created_at.clone());
-    let mut mapped = vec![columns.event_type.clone(), columns.payload.clone()];
-    mapped.extend([id.clone(), created_at.clone()]);
+    let mut mapped = vec![columns.payload.clone(), id.clone()];
+    mapped.extend(columns.event_type.iter().chain(&created_at).cloned());
     let optional = [&columns.key, &columns.topic, &columns.headers];
     mapped.extend(optional.map(|it| it.name().to_owned()));
     mapped.extend(columns.more().map(str::to_owned));

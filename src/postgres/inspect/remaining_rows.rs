@@ -158,7 +158,8 @@ pub(crate) struct WaitingRow {
     pub id: i64,
     #[serde(rename = "type")]
     pub event_type: String,
-    pub age_seconds: f64,
+    /// `None`: its time of creation is unknown or infinite.
+    pub age_seconds: Option<f64>,
 }
 
 /// Returns the first rows of a key, by id. A key of bytes is `\x` and hexadecimal digits.
@@ -170,7 +171,7 @@ pub(crate) async fn waiting_of_key(
     let columns = &table.columns;
     let sql = format!(
         "SELECT {id}::bigint, coalesce(({event_type})::text, ''), \
-         pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - {created_at}) \
+         CASE WHEN pg_catalog.isfinite({created_at}) THEN pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - {created_at}) END \
          FROM {table} WHERE ({key})::text = $1 ORDER BY {id} LIMIT 1000",
         id = columns.id,
         event_type = columns.event_type,

@@ -35,6 +35,8 @@ pub(crate) struct TableShape {
     /// Storage parameters of the migration that the table, or a partition of it, lacks.
     pub storage_missing: Vec<String>,
     pub autovacuum_off: Vec<String>,
+    /// Whether a column is mapped to `created_at`.
+    pub has_created_at: bool,
     pub created_at_default: Option<String>,
     pub sequence: Option<Sequence>,
     pub hazards: Vec<Hazard>,
@@ -99,6 +101,7 @@ pub(crate) async fn table_shape(
                 rules: row.try_get("rules")?,
                 storage_missing: row.try_get("storage_missing")?,
                 autovacuum_off: row.try_get("autovacuum_off")?,
+                has_created_at: columns.created_at.is_some(),
                 created_at_default: row.try_get("created_at_default")?,
                 sequence: sequence(session, oid, &columns.id).await?,
                 hazards: of_table(session, oid, columns).await?,

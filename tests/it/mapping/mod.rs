@@ -2,6 +2,7 @@
 
 mod event_ids;
 mod headers;
+mod none;
 
 use std::io::Write;
 

@@ -237,7 +237,7 @@ impl Looking<'_> {
             })
             .await?;
         self.add(&name, ids::behind(sequence.as_ref(), sample.highest_id));
-        if sample.from_the_future > 0 {
+        if sample.from_the_future > 0 && outbox.columns.created_at.is_some() {
             self.add(&name, [table::future(sample.from_the_future)]);
         }
         if outbox.topic.fixed(&table.name).is_none() {

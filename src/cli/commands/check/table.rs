@@ -248,7 +248,7 @@ fn upkeep(shape: &TableShape, table: &str) -> Vec<Finding> {
 fn times(shape: &TableShape) -> Option<Finding> {
     let default = shape.created_at_default.as_deref();
     let is_time = default.is_some_and(|text| TIMES.iter().any(|time| text.contains(time)));
-    (!is_time).then(|| {
+    (shape.has_created_at && !is_time).then(|| {
         Finding::note(
             Code::CreatedAt,
             match default {

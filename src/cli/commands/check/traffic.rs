@@ -169,19 +169,19 @@ fn paused(pause: &Pause, name: &str) -> Finding {
 fn delivery(status: &Status, old: Duration) -> Option<Finding> {
     let waits = status.oldest_seconds.filter(|_| status.backlog > 0);
     match (&status.leader, waits) {
-        (None, None) => Some(Finding::note(
+        (None, _) if status.backlog == 0 => Some(Finding::note(
             Code::NoLeader,
             no_leader(status),
             "new rows wait in the table",
             "doorbell run",
         )),
-        (None, Some(oldest)) => Some(Finding::error(
+        (None, oldest) => Some(Finding::error(
             Code::NoLeader,
             format!(
-                "{}, and {} rows wait, the oldest for {}",
+                "{}, and {} rows wait{}",
                 no_leader(status),
                 status.backlog,
-                age(oldest)
+                oldest.map_or_else(String::new, |it| format!(", the oldest for {}", age(it)))
             ),
             "nothing is delivered",
             "doorbell run, on as many hosts as you like",

@@ -54,11 +54,9 @@ pub(super) fn pending(
     let mut out = std::io::stdout().lock();
     for it in &waiting {
         let (id, event_type) = (it.id, it.event_type.escape_debug());
-        writeln!(
-            out,
-            "waits  row {id}  type {event_type}  {} old",
-            age(it.age_seconds)
-        )?;
+        let age = it.age_seconds.map(|it| format!("  {} old", age(it)));
+        let age = age.unwrap_or_default();
+        writeln!(out, "waits  row {id}  type {event_type}{age}")?;
     }
     for it in &held {
         let reason = it.reason.escape_debug();

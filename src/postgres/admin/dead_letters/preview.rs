@@ -36,7 +36,9 @@ from_row! { Facet: kind value letters }
 const FACETS: usize = 150;
 
 fn utc(time: &str) -> String {
-    format!("pg_catalog.to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")
+    format!(
+        "CASE WHEN pg_catalog.isfinite({time}) THEN pg_catalog.to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') ELSE {time}::text END"
+    )
 }
 
 /// Two hexadecimal digits show one byte.

@@ -55,9 +55,6 @@ async fn send_back(
     }
 }
 
-/// The first columns of a letter, without which no row is one of the outbox.
-const REQUIRED: usize = 4;
-
 /// Builds one statement: it puts the rows back, and keeps of their letters only the number of
 /// attempts.
 async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Result<String> {
@@ -70,11 +67,16 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
         .all(TYPES, |q| q.bind(i64::from(place.table.oid)))
         .await?;
     let c = &place.columns;
-    let wanted = [
-        (c.id.as_str(), "row_id", "row_id"),
-        (c.created_at.as_str(), "created_at", "created_at"),
-        (c.event_type.as_str(), "type", "type"),
-        (c.payload.as_str(), "payload", "payload_bytes"),
+    let required = [
+        (c.created_at.as_deref(), "created_at", "created_at"),
+        (c.event_type.as_deref(), "type", "type"),
+        (Some(c.id.as_str()), "row_id", "row_id"),
+        (Some(c.payload.as_str()), "payload", "payload_bytes"),
+    ];
+    let required = required.into_iter();
+    let required = required.filter_map(|(name, text, bytes)| Some((name?, text, bytes)));
+    let required: Vec<_> = required.collect();
+    let optional = [
         (c.key.name(), "key", "key_bytes"),
         (c.topic.name(), "topic", "topic"),
         (c.headers.name(), "headers::text", "headers::text"),
@@ -85,7 +87,8 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
     let more = more
         .iter()
         .map(|(name, value)| (*name, value.as_str(), value.as_str()));
-    for (place_of, (name, text, bytes)) in wanted.into_iter().chain(more).enumerate() {
+    let wanted = required.iter().copied().chain(optional).chain(more);
+    for (place_of, (name, text, bytes)) in wanted.enumerate() {
         if names.contains(&quote(name)) {
             continue;
         }
@@ -97,7 +100,7 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
         }
         let Some(column) = column else {
             // The others may be missing.
-            if place_of < REQUIRED {
+            if place_of < required.len() {
                 return Err(no_column(&place.table.quoted, name));
             }
             continue;

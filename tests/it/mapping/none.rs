@@ -1,0 +1,93 @@
+//! Tables without a type and without a time of creation.
+
+use super::{MODES, Mapped, header};
+use crate::support::{Checkup, refused};
+
+const SETTINGS: &str =
+    "[outbox.columns]\ntype = 'none'\ncreated_at = 'none'\n[outbox.headers_from]\ntype = 'kind'\n";
+const BARE: &str =
+    "ALTER TABLE outbox DROP type, DROP created_at; ALTER TABLE outbox ADD kind text";
+
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("after 1970").as_millis() as i64
+}
+
+#[test]
+fn rows_without_type_and_time_are_sent_parked_retried_and_verified() {
+    for mode in MODES {
+        let mut mapped = Mapped::new(mode, SETTINGS);
+        mapped.world.sql(BARE);
+        let begun = now_ms();
+        let relay = mapped.relay();
+        mapped.world.sql(
+            "INSERT INTO outbox (key, payload, headers, kind) VALUES ('k', '1', '{\"own\": \"o\"}', 'Paid'), ('k', 'bad', '[]', 'Sent')",
+        );
+        let mut consumer = mapped.consumer();
+        let received = consumer.await_records(1)[0].clone();
+        let expected = [
+            header("seq", "1"),
+            header("type", "Paid"),
+            header("own", "o"),
+        ];
+        assert_eq!(received.headers[1..], expected, "{mode}");
+        let at = received.timestamp.expect("a timestamp");
+        assert!((begun..=now_ms()).contains(&at), "{at}");
+        mapped.world.await_empty();
+        let shown = mapped.doorbell(&["dead", "show", "1"]);
+        assert!(shown.status.success(), "{shown:?}");
+        mapped.world.sql("UPDATE doorbell.dead SET headers = NULL");
+        let retry = mapped.doorbell(&["dead", "retry", "--all"]);
+        assert!(retry.status.success(), "{retry:?}");
+        let second = consumer.await_records(2)[1].clone();
+        assert_eq!(
+            second.headers[1..],
+            [header("seq", "2"), header("type", "Sent")]
+        );
+        mapped.world.await_empty();
+        let emitted = mapped.doorbell(&["emit", "--key", "k", "{}"]);
+        assert!(emitted.status.success(), "{emitted:?}");
+        refused(
+            &mapped.doorbell(&["emit", "--type", "x", "{}"]),
+            2,
+            &["--type"],
+        );
+        consumer.await_records(3);
+        mapped.world.await_empty();
+        assert!(relay.stop().success());
+
+        mapped.world.sql("INSERT INTO outbox (key) VALUES ('k')");
+        for command in [
+            &["status"][..],
+            &["tail", "--pending", "k"],
+            &["verify", "--committed"],
+        ] {
+            let said = mapped.doorbell(command);
+            assert!(said.status.success(), "{said:?}");
+        }
+        let flags = mapped.flags(&[]);
+        let checkup = Checkup::of(&mapped.world, &flags);
+        checkup.finds("error", "no-leader", &["1 rows wait"]);
+        checkup.lacks(&["created-at", "column-required", "table-unfit"]);
+    }
+}
+
+#[test]
+fn without_a_time_the_id_must_be_unique() {
+    let mut mapped = Mapped::new(MODES[0], SETTINGS);
+    mapped.world.sql(BARE);
+    mapped.world.sql(
+        "ALTER TABLE outbox DROP CONSTRAINT outbox_pkey; CREATE INDEX by_id ON outbox (id, kind)",
+    );
+    refused(
+        &mapped.doorbell(&["run"]),
+        1,
+        &["no unique index", "created_at", "ADD UNIQUE"],
+    );
+    let flags = mapped.flags(&[]);
+    let unfit = Checkup::of(&mapped.world, &flags);
+    unfit.finds("error", "table-unfit", &["no unique index"]);
+    mapped.world.sql("ALTER TABLE outbox ADD UNIQUE (id)");
+    let relay = mapped.relay();
+    assert!(relay.stop().success());
+}
