@@ -43,7 +43,7 @@ fn receipts(text: &str) -> Result<Route, String> {
     let route = Route::parse(text)?;
     match route.fixed("t") {
         Some(_) => Ok(route),
-        None => Err("cannot depend on {type}: each outbox has one".into()),
+        None => Err("cannot depend on the row: each outbox has one".into()),
     }
 }
 
@@ -175,7 +175,8 @@ pub(super) static KEYS: &[Key] = &[
         .default("outbox").flag("--table", "NAME"),
     Key::new(Section::OUTBOX, "topic", "the topic",
         Text(|it, text| set(&mut it.outbox.topic, Route::parse(text))),
-        "Produce rows that name no topic to this one; {table} and {type} are filled in")
+        "Produce rows that name no topic to this one; {table}, {type} and any column of the table in braces \
+         are filled in")
         .default("{table}").flag("--topic", "TEMPLATE"),
     Key::new(Section::OUTBOX, "topics", "the list of topics",
         List(|it, text| set(&mut it.outbox.topics, TopicPatterns::parse(text))),
@@ -188,9 +189,13 @@ pub(super) static KEYS: &[Key] = &[
         .default("created_at"),
     Key::new(Section::OUTBOX, "profile", "the profile",
         Text(|it, text| set(&mut it.outbox.profile, Profile::parse(text))),
-        "Choose the headers that the relay sets by itself: doorbell for id, seq and type, or none. Without them \
-         `doorbell verify` cannot compare, and consumers need another way to recognise duplicates")
+        "Choose the headers that the relay sets by itself: doorbell for id, seq and type, debezium for id alone, or \
+         none. Without seq `doorbell verify` cannot compare; without id consumers need another way to recognise duplicates")
         .default("doorbell"),
+    Key::new(Section::OUTBOX, "tombstone_on_blank", "the choice of tombstones",
+        Choice(|it| &mut it.outbox.tombstone_on_blank),
+        "Send a record without a value for a payload of blanks, as for one that is NULL")
+        .default("false"),
     // A shorter interval would be polling; a longer one would be no safety net.
     Key::new(Section::OUTBOX, "sweep", "the sweep",
         Duration(|it| &mut it.outbox.sweep, Time::from_millis(100)..=DAY),

@@ -39,6 +39,7 @@ pub use settings::{
     Database, Delivery, Http, Kafka, Outbox, Poison, Profile, RecordTime, Settings, Telemetry,
     Transactions,
 };
+pub(crate) use types::TopicPart;
 pub(crate) use types::addresses::is_local;
 pub use types::{Columns, DatabaseUrl, Listen, Route, TableName, TopicPatterns};
 pub(crate) use types::{Optional, check_topic};

@@ -145,6 +145,8 @@ pub struct Outbox {
     pub topics: TopicPatterns,
     /// The headers that the relay sets by itself.
     pub profile: Profile,
+    /// Whether a payload of blanks is a tombstone.
+    pub tombstone_on_blank: bool,
     /// Headers that each record has, with their texts.
     pub fixed_headers: BTreeMap<String, String>,
     /// What becomes the timestamp of records.
@@ -167,6 +169,12 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// The columns that only the configuration names, which a dead letter keeps. One may be here
+    /// twice.
+    pub(crate) fn kept_columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.more().chain(self.topic.columns())
+    }
+
     /// The names of the headers that the relay sets by its profile.
     pub(crate) fn profile_headers(&self) -> impl Iterator<Item = &'static str> {
         let has_type = self.columns.event_type.is_some();
@@ -236,6 +244,8 @@ pub enum Profile {
     /// `id`, `seq` and `type`.
     #[default]
     Doorbell,
+    /// `id`, as Debezium's outbox event router sends it.
+    Debezium,
     /// None.
     None,
 }
@@ -245,12 +255,24 @@ impl Profile {
     fn headers(self) -> &'static [&'static str] {
         match self {
             Self::Doorbell => &["id", "seq", "type"],
+            Self::Debezium => &["id"],
             Self::None => &[],
         }
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        one_of(text, [("doorbell", Self::Doorbell), ("none", Self::None)])
+        one_of(
+            text,
+            [Self::Doorbell, Self::Debezium, Self::None].map(|it| (it.name(), it)),
+        )
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Doorbell => "doorbell",
+            Self::Debezium => "debezium",
+            Self::None => "none",
+        }
     }
 }
 
@@ -305,6 +327,7 @@ impl Default for Outbox {
             columns: Columns::default(),
             topics: TopicPatterns::default(),
             profile: Profile::default(),
+            tombstone_on_blank: false,
             fixed_headers: BTreeMap::new(),
             timestamp: RecordTime::default(),
             poison: Poison::default(),

@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 
 use super::error::{Error, Result};
 use super::session::{Session, literal};
-use crate::config::{Columns, Optional};
+use crate::config::{Optional, Outbox, TopicPart};
 
 /// The columns of an outbox, each as an SQL expression that yields the form the relay reads.
 #[derive(Debug, Clone)]
@@ -23,14 +23,21 @@ pub struct MappedColumns {
     pub key_is_bytes: bool,
     /// Name of the column of the key.
     pub key_column: Option<String>,
-    /// `topic` as text, or NULL.
+    /// The topic as text, or NULL for one that the relay makes: the row's own, or one that is made
+    /// of columns.
     pub topic: String,
+    /// `topic` as text, or NULL: the row's own.
+    pub own_topic: String,
+    /// The topic that the row is for.
+    pub routed: String,
     /// `headers` as text, or NULL.
     pub headers: String,
     /// The event's own id as text, which is the first of `more`.
     pub event_id: Option<String>,
-    /// The columns that only the configuration names, in its order.
+    /// The columns that are sent and only the configuration names, in its order.
     pub more: Vec<MoreColumn>,
+    /// The columns that a dead letter keeps besides those of an event.
+    pub kept: Vec<String>,
     /// What is known of the sizes of type, payload, key, topic and headers.
     pub sizes: [Size; 5],
 }
@@ -38,7 +45,6 @@ pub struct MappedColumns {
 /// A column that only the configuration names.
 #[derive(Debug, Clone)]
 pub struct MoreColumn {
-    pub name: String,
     /// The column as text or bytea.
     pub value: String,
 }
@@ -78,14 +84,14 @@ impl MappedColumns {
     /// The columns that only the configuration names, as a dead letter keeps them. `None`: it names
     /// none.
     pub(crate) fn kept(&self) -> Option<String> {
-        let list = |of: &dyn Fn(&MoreColumn) -> String| {
-            self.more.iter().map(of).collect::<Vec<_>>().join(", ")
+        let list = |of: &dyn Fn(&String) -> String| {
+            self.kept.iter().map(of).collect::<Vec<_>>().join(", ")
         };
-        (!self.more.is_empty()).then(|| {
+        (!self.kept.is_empty()).then(|| {
             format!(
                 "pg_catalog.jsonb_object(ARRAY[{}], ARRAY[{}])",
-                list(&|it| literal(&it.name)),
-                list(&|it| format!("{}::text", quote(&it.name)))
+                list(&|name| literal(name)),
+                list(&|name| format!("{}::text", quote(name)))
             )
         })
     }
@@ -183,7 +189,8 @@ impl<'a> Found<'a> {
         }
     }
 
-    pub(crate) fn map(&self, columns: &Columns) -> Result<MappedColumns> {
+    pub(crate) fn map(&self, outbox: &Outbox) -> Result<MappedColumns> {
+        let columns = &outbox.columns;
         let or_null = |expression: Option<String>| expression.unwrap_or_else(|| NO_COLUMN.into());
         let optional = |name: &Optional, role: &str, kinds: &[&str]| -> Result<String> {
             let column = self.optional(name)?;
@@ -199,6 +206,12 @@ impl<'a> Found<'a> {
         });
         let more = columns.more().map(|name| self.more(name));
         let more = more.collect::<Result<Vec<_>>>()?;
+        let own_topic = optional(&columns.topic, "topic", TEXTS)?;
+        let event_type = match &columns.event_type {
+            Some(name) => self.expression(self.required(name)?, "type", TEXTS)?,
+            None => NO_COLUMN.into(),
+        };
+        let routed = self.routed(outbox, &own_topic, &event_type)?;
         let mut mapped = MappedColumns {
             id: {
                 let column = self.required(&columns.id)?;
@@ -212,10 +225,7 @@ impl<'a> Found<'a> {
                 )?,
                 None => NO_TIME.into(),
             },
-            event_type: match &columns.event_type {
-                Some(name) => self.expression(self.required(name)?, "type", TEXTS)?,
-                None => NO_COLUMN.into(),
-            },
+            event_type,
             payload_is_bytes: self.required(&columns.payload)?.kind == "bytea",
             key_is_bytes: self
                 .optional(&columns.key)?
@@ -234,7 +244,12 @@ impl<'a> Found<'a> {
                     "int2",
                 ],
             )?,
-            topic: optional(&columns.topic, "topic", TEXTS)?,
+            topic: match outbox.topic.columns().next() {
+                Some(_) => routed.clone(),
+                None => own_topic.clone(),
+            },
+            own_topic,
+            routed,
             headers: optional(&columns.headers, "headers", &["jsonb", "json"])?,
             sizes: [
                 columns
@@ -250,6 +265,7 @@ impl<'a> Found<'a> {
             .map(|column| column.map_or(Size::Small, Column::size)),
             event_id: event_id.transpose()?,
             more,
+            kept: outbox.kept_columns().map(str::to_owned).collect(),
         };
         let [.., of_headers] = &mut mapped.sizes;
         for column in columns.more() {
@@ -258,16 +274,29 @@ impl<'a> Found<'a> {
         Ok(mapped)
     }
 
+    /// Returns the topic that a row is for as an expression: its own, or by the route.
+    fn routed(&self, outbox: &Outbox, own: &str, event_type: &str) -> Result<String> {
+        let part = |part| {
+            Ok(match part {
+                TopicPart::Text(text) => literal(text),
+                TopicPart::Type => format!("{event_type}::text"),
+                TopicPart::Column(name) => self.more(name)?.value,
+            })
+        };
+        let parts = outbox.topic.pieces(&outbox.table.name).map(part);
+        let parts = parts.collect::<Result<Vec<_>>>()?.join(", ");
+        Ok(format!("coalesce({own}::text, pg_catalog.concat({parts}))"))
+    }
+
     fn more(&self, name: &str) -> Result<MoreColumn> {
         let column = self.required(name).map_err(|_| {
             Error::refused(
                 format!("table {} has no column {}", self.table, quote(name)),
-                "add it, or name another one under [outbox.headers_from] or [outbox.columns]",
+                "add it, or name another one: in the topic, [outbox.headers_from] or [outbox.columns]",
             )
         })?;
         let quoted = quote(name);
         Ok(MoreColumn {
-            name: name.to_owned(),
             value: match column.kind.as_str() {
                 "bytea" | "text" => quoted,
                 _ => format!("{quoted}::text"),

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::columns::{Found, MappedColumns, quote};
 use super::error::{Error, Result};
 use super::session::{Place, Session};
-use crate::config::{Columns, TableName};
+use crate::config::{Outbox, TableName};
 use crate::event::OutboxId;
 
 /// An outbox table as found in the database.
@@ -65,33 +65,25 @@ pub(super) const TO_RELAY: &[&str] = &["SELECT", "UPDATE", "DELETE"];
 impl Table {
     /// Looks up a table that the relay is to serve. Reports everything that is wrong with it in one
     /// line.
-    pub async fn find(session: &mut Session, name: &TableName, columns: &Columns) -> Result<Self> {
+    pub async fn find(session: &mut Session, outbox: &Outbox) -> Result<Self> {
         session
-            .reading(async |session| Self::look_up(session, name, columns, TO_RELAY).await)
+            .reading(async |session| Self::look_up(session, outbox, TO_RELAY).await)
             .await
     }
 
     /// Looks up a table that a command only asks about. If a privilege is missing, the statement
     /// that needs it says so.
-    pub async fn find_to_ask(
-        session: &mut Session,
-        name: &TableName,
-        columns: &Columns,
-    ) -> Result<Self> {
+    pub async fn find_to_ask(session: &mut Session, outbox: &Outbox) -> Result<Self> {
         session
-            .reading(async |session| Self::look_up(session, name, columns, &[]).await)
+            .reading(async |session| Self::look_up(session, outbox, &[]).await)
             .await
     }
 
     /// Checks that a table can be an outbox if it exists.
-    pub(crate) async fn examine(
-        session: &mut Session,
-        name: &TableName,
-        columns: &Columns,
-    ) -> Result<()> {
+    pub(crate) async fn examine(session: &mut Session, outbox: &Outbox) -> Result<()> {
         session
-            .reading(async |session| match session.place(name).await? {
-                Some(place) => mapped(session, name, &place, columns).await.map(drop),
+            .reading(async |session| match session.place(&outbox.table).await? {
+                Some(place) => mapped(session, outbox, &place).await.map(drop),
                 None => Ok(()),
             })
             .await
@@ -100,10 +92,10 @@ impl Table {
     /// Looks it up within a transaction.
     pub(super) async fn look_up(
         session: &mut Session,
-        name: &TableName,
-        columns: &Columns,
+        outbox: &Outbox,
         privileges: &[&str],
     ) -> Result<Self> {
+        let name = &outbox.table;
         let Some(place) = session.place(name).await? else {
             return Err(match elsewhere(session, name).await? {
                 Some(remedy) => Error::refused(format!("table {name} does not exist"), remedy),
@@ -131,9 +123,8 @@ impl Table {
                 ),
             ));
         }
-        let (columns, [id_is_unique, event_id_is_unique]) =
-            mapped(session, name, &place, columns).await?;
-        if !columns.more.is_empty() && !session.value::<bool>(KEEPS_COLUMNS, |q| q).await? {
+        let (columns, [id_is_unique, event_id_is_unique]) = mapped(session, outbox, &place).await?;
+        if !columns.kept.is_empty() && !session.value::<bool>(KEEPS_COLUMNS, |q| q).await? {
             return Err(Error::refused(
                 "the schema doorbell is of an earlier version, whose dead letters would lose columns that are configured",
                 "run `doorbell migrate`",
@@ -172,11 +163,10 @@ impl Table {
 /// ids of its own, are unique.
 async fn mapped(
     session: &mut Session,
-    name: &TableName,
+    outbox: &Outbox,
     place: &Place,
-    columns: &Columns,
 ) -> Result<(MappedColumns, [bool; 2])> {
-    let shown = name.to_string();
+    let (columns, shown) = (&outbox.columns, outbox.table.to_string());
     if place.kind != "r" && place.kind != "p" {
         return Err(Error::refused(
             format!("{shown} is not a table"),
@@ -213,7 +203,14 @@ async fn mapped(
     let event_id = columns.event_id.as_ref();
     let event_id = event_id.map(|name| found.required(name)).transpose()?;
     let unique = [id_column.unique, event_id.is_none_or(|it| it.unique)];
-    Ok((found.map(columns)?, unique))
+    let mapped = found.map(outbox)?;
+    if outbox.tombstone_on_blank && mapped.payload_is_bytes {
+        return Err(Error::refused(
+            format!("the payload of {shown} is of type bytea, and tombstone_on_blank is for text"),
+            "remove tombstone_on_blank",
+        ));
+    }
+    Ok((mapped, unique))
 }
 
 /// The refusal of a name that stands for no table.

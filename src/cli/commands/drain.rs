@@ -84,7 +84,7 @@ async fn backlogs(settings: &Settings) -> Result<Vec<(String, u64)>, Failure> {
     let mut session = Session::open(&server, "drain").await?;
     let mut all = Vec::new();
     for outbox in &settings.outboxes {
-        let table = Table::find(&mut session, &outbox.table, &outbox.columns).await?;
+        let table = Table::find(&mut session, outbox).await?;
         let rows = postgres::backlog(&mut session, &table).await?;
         all.push((table.quoted, rows));
     }

@@ -35,7 +35,7 @@ pub(crate) fn held_rows(settings: &Settings, command: HeldCommand, json: bool) -
     let mut rows = with_session(settings, "held", async |mut session| {
         let mut rows = Vec::new();
         for outbox in &settings.outboxes {
-            let found = Table::find_to_ask(&mut session, &outbox.table, &outbox.columns).await?;
+            let found = Table::find_to_ask(&mut session, outbox).await?;
             let answer = held(&mut session, &found).await?.ok_or_else(|| {
                 let problem = format!("no leader of {} answered within 10 s", outbox.table);
                 Error::refused(

@@ -82,11 +82,11 @@ pub(crate) fn migrate(settings: &Settings, flags: &MigrateFlags) -> Outcome {
         let failed = |table| move || format!("failed to migrate table {table}");
         // Nothing is changed if one of the tables cannot be an outbox.
         for outbox in &settings.outboxes {
-            let suits = Table::examine(&mut session, &outbox.table, &outbox.columns);
+            let suits = Table::examine(&mut session, outbox);
             suits.await.with_context(failed(&outbox.table))?;
         }
         for outbox in &settings.outboxes {
-            let table = postgres::migrate(&mut session, &outbox.table, &outbox.columns);
+            let table = postgres::migrate(&mut session, outbox);
             let table = table.await.with_context(failed(&outbox.table))?;
             let (quoted, columns) = (table.quoted, &outbox.columns);
             let hazards = session

@@ -21,7 +21,7 @@ pub(crate) fn receipts(settings: &Settings, command: &ReceiptsCommand) -> Outcom
     let ReceiptsCommand::Accept = command;
     let outbox = the_outbox(settings)?;
     with_session(settings, "receipts", async |mut session| {
-        let table = Table::find(&mut session, &outbox.table, &outbox.columns).await?;
+        let table = Table::find(&mut session, outbox).await?;
         postgres::accept(&mut session, &table).await?;
         println!(
             "{}: the relay continues with the receipts that exist",

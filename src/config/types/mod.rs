@@ -27,6 +27,7 @@ pub(super) use columns::KEYS as COLUMNS;
 pub(crate) use columns::Optional;
 pub use database_url::DatabaseUrl;
 pub use route::Route;
+pub(crate) use route::TopicPart;
 pub(crate) use route::check_topic;
 pub(super) use secret::Secret;
 pub use table_name::TableName;

@@ -1,7 +1,9 @@
-//! The topic of an event: a template of literal text, `{table}` and `{type}`.
+//! The topic of an event: a template of literal text, `{table}`, `{type}` and columns.
 
 use std::borrow::Cow;
 use std::fmt;
+
+use super::table_name::check_name;
 
 /// Kafka's limit for the name of a topic.
 const LONGEST: usize = 249;
@@ -45,6 +47,7 @@ enum Part {
     Literal(String),
     Table,
     Type,
+    Column(String),
 }
 
 impl Part {
@@ -53,12 +56,22 @@ impl Part {
             Self::Literal(text) => text,
             Self::Table => table,
             Self::Type => event_type,
+            Self::Column(_) => "",
         }
     }
 }
 
+/// A part of the topics of one table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TopicPart<'a> {
+    Text(&'a str),
+    Type,
+    Column(&'a str),
+}
+
 /// A topic, or a template of one. `{table}` stands for the outbox table's name without its schema,
-/// `{type}` for the event's type. There is at least one part, and literals are never adjacent.
+/// `{type}` for the event's type, and any other name for a column of the table. There is at least
+/// one part, and literals are never adjacent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     parts: Vec<Part>,
@@ -76,8 +89,8 @@ impl Route {
     /// Reads a template.
     ///
     /// # Errors
-    /// Says what is wrong with it: an unknown placeholder, a brace alone, or text that no topic may
-    /// contain.
+    /// Says what is wrong with it: a name that no column can have, a brace alone, or text that no
+    /// topic may contain.
     pub fn parse(template: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = template;
@@ -91,13 +104,16 @@ impl Route {
                 .and_then(|inner| inner.split_once('}'));
             let Some((name, after)) = name else {
                 return Err(
-                    "has an unmatched brace; the placeholders are {table} and {type}".into(),
+                    "has an unmatched brace; the placeholders are {table}, {type} and columns of the table".into(),
                 );
             };
             parts.push(match name {
                 "table" => Part::Table,
                 "type" => Part::Type,
-                _ => return Err("has an unknown placeholder; known are {table} and {type}".into()),
+                column => {
+                    check_name(column)?;
+                    Part::Column(column.into())
+                }
             });
             rest = after;
         }
@@ -126,7 +142,8 @@ impl Route {
     }
 
     /// The topic of an event, which is not checked: the type is only known with the event (see
-    /// `check_topic`). Allocates only if a placeholder is mixed with something else.
+    /// `check_topic`). Where columns are a part of it, the server makes the topic. Allocates only
+    /// if a placeholder is mixed with something else.
     pub fn topic<'a>(&'a self, table: &'a str, event_type: &'a str) -> Cow<'a, str> {
         let texts = self.parts.iter().map(|part| part.text(table, event_type));
         match self.parts.as_slice() {
@@ -135,12 +152,21 @@ impl Route {
         }
     }
 
-    /// Its parts for the events of `table`, in order; `None` where the event's type stands.
-    pub fn pieces<'a>(&'a self, table: &'a str) -> impl Iterator<Item = Option<&'a str>> {
+    /// Its parts for the events of `table`, in order.
+    pub(crate) fn pieces<'a>(&'a self, table: &'a str) -> impl Iterator<Item = TopicPart<'a>> {
         self.parts.iter().map(move |part| match part {
-            Part::Literal(text) => Some(text.as_str()),
-            Part::Table => Some(table),
-            Part::Type => None,
+            Part::Literal(text) => TopicPart::Text(text),
+            Part::Table => TopicPart::Text(table),
+            Part::Type => TopicPart::Type,
+            Part::Column(name) => TopicPart::Column(name),
+        })
+    }
+
+    /// The columns that it is made of.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Column(name) => Some(name.as_str()),
+            Part::Literal(_) | Part::Table | Part::Type => None,
         })
     }
 
@@ -149,9 +175,9 @@ impl Route {
         self.parts.contains(&Part::Type)
     }
 
-    /// The topic of all events of `table`; `None` if it depends on the event's type.
+    /// The topic of all events of `table`; `None` if it depends on the row.
     pub fn fixed(&self, table: &str) -> Option<String> {
-        match self.has_type() {
+        match self.has_type() || self.columns().next().is_some() {
             true => None,
             false => Some(self.topic(table, "").into_owned()),
         }
@@ -160,9 +186,10 @@ impl Route {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.parts
-            .iter()
-            .try_for_each(|part| f.write_str(part.text("{table}", "{type}")))
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Column(name) => write!(f, "{{{name}}}"),
+            part => f.write_str(part.text("{table}", "{type}")),
+        })
     }
 }
 
@@ -180,6 +207,7 @@ mod tests {
             ("{type}", "Paid", None),
             ("{table}.{type}-v1", "outbox.Paid-v1", None),
             ("{type}{type}", "PaidPaid", None),
+            ("events.{my column}", "events.", None),
         ] {
             let route = Route::parse(template).expect(template);
             assert_eq!(route.topic("outbox", "Paid"), topic, "{template}");

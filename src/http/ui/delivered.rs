@@ -86,7 +86,7 @@ async fn look(
     let looked = state.events_db.run(async |session| {
         let outboxes = &state.events_db.outboxes;
         for (number, outbox) in outboxes.iter().enumerate() {
-            let table = Table::find_to_ask(session, &outbox.table, &outbox.columns).await?;
+            let table = Table::find_to_ask(session, outbox).await?;
             match postgres::find_event(session, &table, id).await? {
                 None => {}
                 Some(EventPlace::Dead) => return Ok((EventState::Dead, None)),

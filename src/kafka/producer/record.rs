@@ -39,6 +39,7 @@ impl BadRecord {
 pub(crate) struct RecordHeaders {
     outbox: OutboxId,
     profile: Profile,
+    has_type: bool,
     /// The names of headers that the profile sets.
     reserved: Vec<&'static str>,
     /// Whether the first of the further columns is the event's own id.
@@ -46,6 +47,7 @@ pub(crate) struct RecordHeaders {
     /// Names of headers that have columns of their own, in the order of these.
     from: Vec<String>,
     fixed: BTreeMap<String, String>,
+    blank_is_tombstone: bool,
 }
 
 impl RecordHeaders {
@@ -53,12 +55,14 @@ impl RecordHeaders {
         Self {
             outbox: id,
             profile: outbox.profile,
+            has_type: outbox.columns.event_type.is_some(),
             reserved: outbox.profile_headers().collect(),
             has_event_id: outbox.columns.event_id.is_some(),
             from: (outbox.columns.headers_from.iter())
                 .map(|(name, _)| name.clone())
                 .collect(),
             fixed: outbox.fixed_headers.clone(),
+            blank_is_tombstone: outbox.tombstone_on_blank,
         }
     }
 
@@ -75,7 +79,7 @@ impl RecordHeaders {
         let record = QueuedRecord {
             topic,
             partition: None,
-            payload: event.payload,
+            payload: self.value(event),
             key: event.key,
             timestamp: created_at.and_then(timestamp),
             headers: Some(headers),
@@ -92,12 +96,15 @@ impl RecordHeaders {
             true => more.next().flatten(),
             false => None,
         };
-        if self.profile == Profile::Doorbell {
-            let (mut id, mut seq) = ([0_u8; 36], Digits::default());
+        if self.profile != Profile::None {
+            let mut id = [0_u8; 36];
             let id = self.id(event, own_id, &mut id)?;
             headers = with(headers, "id", Some(id));
+        }
+        if self.profile == Profile::Doorbell {
+            let mut seq = Digits::default();
             headers = with(headers, "seq", Some(seq.of(event.id)));
-            if self.reserved.contains(&"type") {
+            if self.has_type {
                 headers = with(headers, "type", Some(event.event_type));
             }
         }
@@ -113,6 +120,14 @@ impl RecordHeaders {
             None => Ok((headers, 0)),
             Some(own) => self.add_own(headers, own),
         }
+    }
+
+    /// Returns the value of the record. `None`: a tombstone.
+    pub(crate) fn value<'a>(&self, event: &Event<'a>) -> Option<&'a [u8]> {
+        // As Java trims a text.
+        let is_blank = |text: &[u8]| text.iter().all(|byte| *byte <= b' ');
+        let payload = event.payload;
+        payload.filter(|text| !(self.blank_is_tombstone && is_blank(text)))
     }
 
     /// The event's id: its own as it is written, or one that is derived.

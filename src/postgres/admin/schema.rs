@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scripts::{literal, without_transaction};
-use crate::config::{Columns, TableName};
+use crate::config::{Outbox, TableName};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::session::{PINNED, Session};
 use crate::postgres::table::{TO_RELAY, Table};
@@ -31,15 +31,11 @@ pub(crate) fn undoing(table: &TableName) -> String {
     UNDO.replace("to_regclass('outbox')", &format!("to_regclass({name})"))
 }
 
-/// Makes `name` an outbox. If it cannot be one, nothing is changed.
-pub(crate) async fn migrate(
-    session: &mut Session,
-    name: &TableName,
-    columns: &Columns,
-) -> Result<Table> {
+/// Makes the table an outbox. If it cannot be one, nothing is changed.
+pub(crate) async fn migrate(session: &mut Session, outbox: &Outbox) -> Result<Table> {
     const ENCODING: &str = "SELECT pg_catalog.pg_encoding_to_char(d.encoding)::text FROM pg_catalog.pg_database d \
         WHERE d.datname = pg_catalog.current_database()";
-    let sql = unpinned(&migration(name));
+    let sql = unpinned(&migration(&outbox.table));
     session
         .writing(async |session| {
             if session.value::<String>(ENCODING, |q| q).await? == "SQL_ASCII" {
@@ -49,7 +45,7 @@ pub(crate) async fn migrate(
                 ));
             }
             session.batch_within(DEADLINE, &sql).await?;
-            Table::look_up(session, name, columns, TO_RELAY).await
+            Table::look_up(session, outbox, TO_RELAY).await
         })
         .await
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use crate::config::Route;
 use crate::event::RowId;
 use crate::postgres::error::Result;
 use crate::postgres::session::Session;
@@ -32,7 +31,7 @@ pub(crate) struct DeadLetterWriter {
 }
 
 impl DeadLetterWriter {
-    pub(crate) fn of(table: &Table, route: &Route) -> Self {
+    pub(crate) fn of(table: &Table) -> Self {
         let c = &table.columns;
         let (id, created_at, from) = (&c.id, &c.created_at, &table.quoted);
         // No mapped column has these names: a mapped column may be an expression and cannot be
@@ -58,12 +57,12 @@ impl DeadLetterWriter {
             "WITH {ASK}, \
              doorbell_free AS (SELECT {id} AS doorbell_row, doorbell_time, doorbell_reason, doorbell_code \
              FROM {from} doorbell_o, doorbell_ask WHERE {asked} FOR UPDATE OF doorbell_o SKIP LOCKED), \
-             moved (row_id, created_at, type, payload, key, topic, headers, reason, code{columns}) AS (\
+             moved (row_id, created_at, type, payload, key, topic, headers, routed, reason, code{columns}) AS (\
              DELETE FROM {from} USING doorbell_free WHERE {id} = doorbell_row AND {created_at} = doorbell_time \
-             RETURNING {id}, {created_at}, coalesce({event_type}, ''), {payload}, {key}, {topic}, {headers}, doorbell_reason, doorbell_code{kept}) \
+             RETURNING {id}, {created_at}, coalesce({event_type}, ''), {payload}, {key}, {topic}, {headers}, {routed}, doorbell_reason, doorbell_code{kept}) \
              INSERT INTO doorbell.dead (outbox, row_id, created_at, type, payload, payload_bytes, key, key_bytes, topic, headers, routed_to, \
              reason, code, payload_size, key_size, headers_size, attempts{columns}) \
-             SELECT $5, row_id, created_at, type, {the_payload}, {the_key}, topic, headers::json, coalesce(topic, {route}), reason, code, \
+             SELECT $5, row_id, created_at, type, {the_payload}, {the_key}, topic, headers::json, routed, reason, code, \
              coalesce(octet_length(payload), 0), coalesce(octet_length(key), 0), coalesce(octet_length(headers), 0), \
              1 + coalesce((SELECT max(d.attempts) FROM doorbell.dead d \
              WHERE d.outbox = $5 AND d.row_id = moved.row_id AND d.created_at = moved.created_at), 0){columns} \
@@ -72,11 +71,11 @@ impl DeadLetterWriter {
             event_type = as_text(&c.event_type),
             payload = c.payload,
             key = c.key,
-            topic = as_text(&c.topic),
+            topic = as_text(&c.own_topic),
+            routed = c.routed,
             headers = c.headers,
             the_payload = either(c.payload_is_bytes, "payload"),
             the_key = either(c.key_is_bytes, "key"),
-            route = routed(route, &table.name),
         );
         Self {
             park,
@@ -128,13 +127,4 @@ impl DeadLetterWriter {
 /// Casts a column that may be varchar to text.
 fn as_text(column: &str) -> String {
     format!("{column}::text")
-}
-
-/// Returns the route as an SQL expression over `type`.
-fn routed(route: &Route, table: &str) -> String {
-    let pieces = route.pieces(table).map(|piece| match piece {
-        Some(text) => format!("'{}'", text.replace('\'', "''")),
-        None => "type".to_owned(),
-    });
-    format!("concat({})", pieces.collect::<Vec<_>>().join(", "))
 }

@@ -7,7 +7,6 @@ use sqlx::{FromRow, Row};
 
 use super::leader::Leader;
 use super::leader_watch::{TerminatedLeader, Watch};
-use crate::config::Route;
 use crate::postgres::advisory_locks::LEADER_CLASS;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::inspect::lock_holders::{Holder, leader_holders};
@@ -149,8 +148,8 @@ impl Candidate {
     }
 
     /// Becomes the leader, once the lock is granted.
-    pub(crate) async fn lead(self, table: &Table, route: &Route) -> Result<Leader> {
-        Leader::new(self.session, table, route).await
+    pub(crate) async fn lead(self, table: &Table) -> Result<Leader> {
+        Leader::new(self.session, table).await
     }
 }
 

@@ -6,7 +6,6 @@ use super::crash_counter::{CrashCount, CrashCounter};
 use super::dead_letter_writer::{DeadLetterWriter, Parked, RejectedRow};
 use super::deleter::{Commit, Deleted, Deleter};
 use super::receipts::{ReceiptPosition, ReceiptStatements};
-use crate::config::Route;
 use crate::event::{OutboxId, RowId};
 use crate::postgres::error::Result;
 use crate::postgres::inspect::lock_holders::leader_name;
@@ -37,7 +36,7 @@ pub(crate) struct Leader {
 
 impl Leader {
     /// Takes over a session that was granted the leader's lock.
-    pub(crate) async fn new(mut session: Session, table: &Table, route: &Route) -> Result<Self> {
+    pub(crate) async fn new(mut session: Session, table: &Table) -> Result<Self> {
         session.batch(LEADER_SETTINGS).await?;
         // A delete that must be on disk when it returns sets this for itself.
         session.batch("SET synchronous_commit = off").await?;
@@ -46,7 +45,7 @@ impl Leader {
             session,
             deleter: Deleter::of(table, &receipts),
             receipts,
-            dead_letters: DeadLetterWriter::of(table, route),
+            dead_letters: DeadLetterWriter::of(table),
             crashes: CrashCounter::of(table),
             shown: (0, true),
             outbox: table.id,

@@ -89,7 +89,7 @@ impl OutboxRelay {
             reader: Reader::new(reader, &table)
                 .await?
                 .reading_up_to(&table, largest_row(&self.outbox, &self.settings.kafka)),
-            leader: candidate.lead(&table, &self.outbox.topic).await?,
+            leader: candidate.lead(&table).await?,
         };
         // Asked for now, so that the first row does not wait for it.
         let mut heartbeat = Heartbeat::new(self.pings());
@@ -247,7 +247,7 @@ impl OutboxRelay {
         &self,
         (mut reader, listener): (Session, Session),
     ) -> Result<(Session, Table, Listener), RelayError> {
-        let table = Table::find(&mut reader, &self.outbox.table, &self.outbox.columns).await?;
+        let table = Table::find(&mut reader, &self.outbox).await?;
         if table.trigger == Trigger::Missing && !self.started {
             let name = &self.outbox.table;
             let problem =

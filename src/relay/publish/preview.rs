@@ -158,7 +158,7 @@ impl Preview {
             key: event.key,
             partition: made.partition,
             headers: headers.collect(),
-            payload: event.payload,
+            payload: self.headers.value(event),
             timestamp: made.timestamp,
             size: 0,
         };

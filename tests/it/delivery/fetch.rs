@@ -1,7 +1,7 @@
 //! The bounds of one fetch.
 
 use doorbell::test_support::{Batch, FetchRequest, Reader, Server, Session, Table};
-use doorbell::{Columns, DatabaseUrl, TableName};
+use doorbell::{DatabaseUrl, Outbox, TableName};
 
 use crate::support::World;
 
@@ -11,7 +11,7 @@ fn fetch(world: &World, asks: &[FetchRequest<'_>]) -> Vec<Batch> {
     world.block_on(async {
         let server = Server::find(&url).await.expect("a server");
         let mut session = Session::open(&server, "test").await.expect("a session");
-        let table = Table::find(&mut session, &TableName::default(), &Columns::default())
+        let table = Table::find(&mut session, &Outbox::default())
             .await
             .expect("the outbox");
         session.configure().await.expect("settings");
@@ -130,9 +130,11 @@ fn a_table_and_columns_may_have_the_names_that_the_statement_uses() {
         let ids = world.block_on(async {
             let server = Server::find(&url).await.expect("a server");
             let mut session = Session::open(&server, "test").await.expect("a session");
-            let table = TableName::parse(name).expect("a name");
-            let columns = Columns::default();
-            let table = Table::find(&mut session, &table, &columns).await;
+            let outbox = Outbox {
+                table: TableName::parse(name).expect("a name"),
+                ..Outbox::default()
+            };
+            let table = Table::find(&mut session, &outbox).await;
             let table = table.expect("the outbox");
             session.configure().await.expect("settings");
             let mut reader = Reader::new(session, &table).await.expect("a reader");

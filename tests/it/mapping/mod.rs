@@ -1,5 +1,6 @@
 //! Tables that were there before: their columns, and the records that their consumers expect.
 
+mod debezium;
 mod event_ids;
 mod headers;
 mod none;

@@ -187,7 +187,7 @@ impl Looking<'_> {
             self.wanted.extend(of_route(outbox));
             return Ok(());
         }
-        match Table::find(session, &outbox.table, &outbox.columns).await {
+        match Table::find(session, outbox).await {
             Ok(found) => self.traffic(session, outbox, &found, us.as_ref()).await,
             Err(Error::Refused { problem, remedy }) => {
                 self.add(&name, [table::unfit(&problem, &remedy)]);

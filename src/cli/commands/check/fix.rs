@@ -73,7 +73,7 @@ async fn apply(
                 |outbox: &&crate::config::Outbox| Some(outbox.table.to_string()) == finding.outbox;
             let outbox = settings.outboxes.iter().find(named);
             let outbox = outbox.context("the finding names no outbox of the configuration")?;
-            postgres::migrate(session, &outbox.table, &outbox.columns).await?;
+            postgres::migrate(session, outbox).await?;
         }
     }
     Ok(())

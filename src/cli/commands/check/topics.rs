@@ -77,9 +77,9 @@ pub(super) fn illegal(wanted: &Wanted, fault: &str) -> Finding {
 pub(super) fn by_type(outbox: &str, route: &str) -> Finding {
     Finding::note(
         Code::TopicsByType,
-        format!("the topic depends on the event's type: {route}"),
+        format!("the topic depends on the row: {route}"),
         "only the topics of waiting rows could be examined",
-        "run check again while rows of every type wait, or with --topic and the name of one topic",
+        "run check again while rows of every kind wait, or with --topic and the name of one topic",
     )
     .of(outbox)
 }

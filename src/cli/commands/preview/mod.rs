@@ -33,7 +33,7 @@ pub(crate) fn preview(settings: &Settings, flags: &PreviewFlags) -> Outcome {
     let outbox = the_outbox(settings)?;
     let work = with_session(settings, "preview", async |mut session| {
         session.wait_briefly();
-        let table = Table::find_to_ask(&mut session, &outbox.table, &outbox.columns).await?;
+        let table = Table::find_to_ask(&mut session, outbox).await?;
         let mut preview = Preview::new(&settings.kafka, outbox, &table);
         if let Err(reason) = preview.ask_brokers().await {
             eprintln!(

@@ -27,7 +27,7 @@ pub(super) async fn query(
 }
 
 async fn of_outbox(session: &mut Session, outbox: &Outbox) -> postgres::Result<Status> {
-    let table = Table::find_to_ask(session, &outbox.table, &outbox.columns).await?;
+    let table = Table::find_to_ask(session, outbox).await?;
     postgres::status(session, &table, LONG_WAIT).await
 }
 

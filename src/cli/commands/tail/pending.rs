@@ -89,7 +89,7 @@ type InDatabase = (Vec<WaitingRow>, Vec<HeldRow>, Vec<DeadLetter>);
 
 fn in_database(settings: &Settings, outbox: &Outbox, key: &str) -> Result<InDatabase, Failure> {
     with_session(settings, "tail", async |mut session| {
-        let table = Table::find_to_ask(&mut session, &outbox.table, &outbox.columns).await?;
+        let table = Table::find_to_ask(&mut session, outbox).await?;
         let waiting = postgres::waiting_of_key(&mut session, &table, key).await?;
         let mut held = Vec::new();
         // The leader alone knows them; without rows there are none.

@@ -38,9 +38,11 @@ pub(crate) fn verify(settings: &Settings, flags: &VerifyFlags) -> Outcome {
 /// Prints what is found. Returns what of it is an offence.
 fn look(settings: &Settings, flags: &VerifyFlags) -> Result<Option<String>, Failure> {
     let outbox = the_outbox(settings)?;
-    if outbox.profile == Profile::None {
-        let words = "the profile `none` gives records no headers `id` and `seq`, by which verify compares them";
-        return Err(Failure::Usage(words.into()));
+    if outbox.profile != Profile::Doorbell {
+        let profile = outbox.profile.name();
+        return Err(Failure::Usage(format!(
+            "the profile `{profile}` gives records no header `seq`, by which verify compares them"
+        )));
     }
     let topics = topics(outbox, &flags.topic).map_err(Failure::Usage)?;
     // First the list, then the table, then the ends of the topics: a row cannot move from one to
@@ -124,7 +126,7 @@ struct Rows {
 
 fn read_table(settings: &Settings, outbox: &Outbox) -> Result<Rows, Failure> {
     with_session(settings, "verify", async |mut session| {
-        let table = Table::find(&mut session, &outbox.table, &outbox.columns).await?;
+        let table = Table::find(&mut session, outbox).await?;
         // Before and after: a row may be moved to the dead letters meanwhile, or retried.
         let mut parked = postgres::parked(&mut session, &table).await?;
         let waiting = postgres::waiting(&mut session, &table).await?;

@@ -34,7 +34,7 @@ pub(crate) async fn list(State(state): State<Arc<AppState>>, headers: HeaderMap)
 async fn find(session: &mut Session, outboxes: &[Outbox]) -> postgres::Result<Vec<Relays>> {
     let mut all = Vec::new();
     for outbox in outboxes {
-        let table = Table::find_to_ask(session, &outbox.table, &outbox.columns).await?;
+        let table = Table::find_to_ask(session, outbox).await?;
         let holders = session.reading(async |session| leader_holders(session, &table).await);
         let (leader, standbys) = holders.await?;
         all.push(Relays::of(table.quoted, leader.as_ref(), &standbys));

@@ -20,6 +20,8 @@ pub(crate) struct DeadLetters<'a> {
 pub(super) struct LetterPlace {
     pub(super) table: Place,
     pub(super) columns: Columns,
+    /// The columns that only the configuration names.
+    pub(super) kept: Vec<String>,
 }
 
 impl<'a> DeadLetters<'a> {
@@ -31,6 +33,7 @@ impl<'a> DeadLetters<'a> {
             let table = found.ok_or_else(|| missing_table(&outbox.table))?;
             places.push(LetterPlace {
                 columns: outbox.columns.clone(),
+                kept: outbox.kept_columns().map(str::to_owned).collect(),
                 table,
             });
         }
@@ -39,8 +42,7 @@ impl<'a> DeadLetters<'a> {
 
     /// The columns that only the configuration names. A schema of an earlier version has none.
     pub(super) fn columns(&self) -> &'static str {
-        let has_more = |it: &LetterPlace| it.columns.more().next().is_some();
-        match self.places.iter().any(has_more) {
+        match self.places.iter().any(|it| !it.kept.is_empty()) {
             true => "columns::text",
             false => "NULL::text",
         }

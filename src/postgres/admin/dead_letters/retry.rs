@@ -83,10 +83,10 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
     ];
     let (mut names, mut values) = (Vec::new(), Vec::new());
     let kept = |name: &str| format!("(columns ->> {})", literal(name));
-    let more: Vec<_> = c.more().map(|name| (name, kept(name))).collect();
+    let more: Vec<_> = place.kept.iter().map(|name| (name, kept(name))).collect();
     let more = more
         .iter()
-        .map(|(name, value)| (*name, value.as_str(), value.as_str()));
+        .map(|(name, value)| (name.as_str(), value.as_str(), value.as_str()));
     let wanted = required.iter().copied().chain(optional).chain(more);
     for (place_of, (name, text, bytes)) in wanted.enumerate() {
         if names.contains(&quote(name)) {
@@ -121,7 +121,7 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
          UPDATE doorbell.dead d SET retried_at = pg_catalog.now(), payload = NULL, payload_bytes = NULL, key = NULL, key_bytes = NULL, \
          headers = NULL{forgotten} FROM chosen WHERE d.id = chosen.id RETURNING d.id",
         table = place.table.quoted,
-        forgotten = if c.more().next().is_some() {
+        forgotten = if !place.kept.is_empty() {
             ", columns = NULL"
         } else {
             ""
