@@ -30,8 +30,10 @@ pub struct MappedColumns {
     pub own_topic: String,
     /// The topic that the row is for.
     pub routed: String,
-    /// `headers` as text, or NULL.
+    /// `headers` as the text of a JSON object, or NULL.
     pub headers: String,
+    /// `headers` as the text of the JSON that a dead letter keeps, or NULL.
+    pub letter_headers: String,
     /// The event's own id as text, which is the first of `more`.
     pub event_id: Option<String>,
     /// The columns that are sent and only the configuration names, in its order.
@@ -143,7 +145,9 @@ impl Column {
             "text" | "varchar" | "bpchar" | "bytea" => {
                 Size::Known(format!("pg_catalog.octet_length({name})"))
             }
-            "json" | "jsonb" => Size::Stored(format!("pg_catalog.pg_column_size({name})")),
+            "json" | "jsonb" | "_text" | "_varchar" => {
+                Size::Stored(format!("pg_catalog.pg_column_size({name})"))
+            }
             _ => Size::Small,
         }
     }
@@ -250,7 +254,19 @@ impl<'a> Found<'a> {
             },
             own_topic,
             routed,
-            headers: optional(&columns.headers, "headers", &["jsonb", "json"])?,
+            headers: optional(
+                &columns.headers,
+                "headers",
+                &["jsonb", "json", "text", "varchar", "_text", "_varchar"],
+            )?,
+            letter_headers: or_null(self.optional(&columns.headers)?.map(|column| {
+                let name = quote(&column.name);
+                match column.kind.as_str() {
+                    "json" | "jsonb" => format!("{name}::text"),
+                    // It may be no JSON, so a letter has it as a JSON string.
+                    _ => format!("pg_catalog.to_json({name}::text)::text"),
+                }
+            })),
             sizes: [
                 columns
                     .event_type
@@ -315,13 +331,22 @@ impl<'a> Found<'a> {
                     self.table,
                     column.kind
                 ),
-                format!("use one of: {}", kinds.join(", ").replace("int8", "bigint")),
+                format!(
+                    "use one of: {}",
+                    kinds
+                        .join(", ")
+                        .replace("int8", "bigint")
+                        .replace("_text", "text[]")
+                        .replace("_varchar", "varchar[]")
+                ),
             ));
         }
         let name = quote(&column.name);
         let expression = match column.kind.as_str() {
             "text" | "varchar" | "bytea" | "timestamptz" => name,
             "int8" if role == "id" => name,
+            // Names and values in turn, or pairs of them; others are that row's fault.
+            "_text" | "_varchar" => format!("pg_catalog.json_object({name}::text[])::text"),
             // Read in the session's time zone, which is UTC.
             "timestamp" => format!("{name}::timestamptz"),
             _ => format!("{name}::text"),

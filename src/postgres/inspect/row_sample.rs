@@ -2,6 +2,7 @@
 
 use sqlx::Row;
 
+use crate::postgres::columns::Size;
 use crate::postgres::error::Result;
 use crate::postgres::session::{Session, from_row};
 use crate::postgres::table::Table;
@@ -35,9 +36,10 @@ from_row! { SampledKind: topic event_type keyless largest }
 pub(crate) async fn sample(session: &mut Session, table: &Table) -> Result<Sample> {
     let c = &table.columns;
     // A document as text would have to be read whole: its stored size will do.
-    let size = |expression: &str| match expression.strip_suffix("::text") {
-        Some(stored) => format!("coalesce(pg_catalog.pg_column_size({stored}), 0)::bigint"),
-        None => format!("coalesce(octet_length({expression}), 0)::bigint"),
+    let [_, payload, key, _, headers] = &c.sizes;
+    let size = |size: &Size| match size {
+        Size::Known(size) | Size::Stored(size) => format!("coalesce({size}, 0)::bigint"),
+        Size::Small => "0::bigint".to_owned(),
     };
     let first = format!(
         "SELECT {topic} AS topic, coalesce({event_type}::text, '') AS event_type, {key} IS NULL AS keyless, {payload} + {sizes} AS size, {created_at} AS created_at \
@@ -45,8 +47,8 @@ pub(crate) async fn sample(session: &mut Session, table: &Table) -> Result<Sampl
         topic = c.topic,
         event_type = c.event_type,
         key = c.key,
-        payload = size(&c.payload),
-        sizes = format_args!("{} + {}", size(&c.key), size(&c.headers)),
+        payload = size(payload),
+        sizes = format_args!("{} + {}", size(key), size(headers)),
         created_at = c.created_at,
         from = table.quoted,
         id = c.id,

@@ -73,7 +73,7 @@ impl DeadLetterWriter {
             key = c.key,
             topic = as_text(&c.own_topic),
             routed = c.routed,
-            headers = c.headers,
+            headers = c.letter_headers,
             the_payload = either(c.payload_is_bytes, "payload"),
             the_key = either(c.key_is_bytes, "key"),
         );

@@ -87,6 +87,68 @@ fn a_dead_letter_keeps_the_columns_of_headers_and_goes_back_with_them() {
 }
 
 #[test]
+fn headers_may_be_json_text_or_pairs_and_others_are_that_rows_fault() {
+    let good = r#"{"a": "é", "n": 1.50, "none": null, "raw": {"$base64": "AQID"}}"#;
+    let shown = vec![
+        header("a", "é"),
+        header("n", "1.50"),
+        ("none".to_owned(), None),
+        ("raw".to_owned(), Some(vec![1, 2, 3])),
+    ];
+    let pairs = vec![
+        header("a", r#"x"\y"#),
+        ("none".to_owned(), None),
+        header("z", ""),
+    ];
+    let cases = [
+        ("json", good, "[1]", &shown),
+        ("text", good, "{a", &shown),
+        ("varchar(200)", good, "", &shown),
+        (
+            "text[]",
+            r#"{"z","","a","x\"\\y",none,NULL}"#,
+            "{a}",
+            &pairs,
+        ),
+        (
+            "varchar(20)[]",
+            r#"{{z,""},{a,"x\"\\y"},{none,NULL}}"#,
+            "{a,b,c}",
+            &pairs,
+        ),
+    ];
+    for (n, (kind, good, bad, expected)) in cases.into_iter().enumerate() {
+        let mut mapped = Mapped::new(MODES[n % 2], "");
+        mapped.world.sql(&format!(
+            "ALTER TABLE outbox ALTER headers DROP DEFAULT, ALTER headers TYPE {kind} USING NULL"
+        ));
+        mapped.world.sql(&format!(
+            "INSERT INTO outbox (type, payload, headers) VALUES ('t', 'good', $$ {good} $$), ('t', 'bad', $${bad}$$), ('t', 'none', NULL)"
+        ).replace("$$ ", "$$").replace(" $$", "$$"));
+        let relay = mapped.relay();
+        let mut consumer = mapped.consumer();
+        let mut received = consumer.await_records(2).to_vec();
+        received.sort_by_key(crate::support::Received::seq);
+        assert_eq!(received[0].headers[3..], expected[..], "{kind}");
+        assert_eq!(received[1].headers.len(), 3, "{kind}");
+        mapped.world.await_empty();
+        let shown = mapped.doorbell(&["dead", "show", "1"]);
+        assert!(shown.status.success(), "{shown:?}");
+        assert!(relay.stop().success());
+        // It goes back as it was.
+        let retry = mapped.doorbell(&["dead", "retry", "--all"]);
+        assert!(retry.status.success(), "{kind}: {retry:?}");
+        let back = mapped
+            .world
+            .texts("SELECT headers::text FROM outbox WHERE payload = 'bad'");
+        assert_eq!(back, [bad], "{kind}");
+        let flags = mapped.flags(&[]);
+        let checkup = crate::support::Checkup::of(&mapped.world, &flags);
+        checkup.lacks(&["table-unfit"]);
+    }
+}
+
+#[test]
 fn large_values_and_documents_are_bounded_together() {
     let mut mapped = Mapped::new(MODES[0], "[outbox.headers_from]\ntenant = 'tenant'\n");
     mapped.world.sql("ALTER TABLE outbox ADD tenant text");

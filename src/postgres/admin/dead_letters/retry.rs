@@ -55,11 +55,13 @@ async fn send_back(
     }
 }
 
+const HEADERS: &str = "headers::text";
+
 /// Builds one statement: it puts the rows back, and keeps of their letters only the number of
 /// attempts.
 async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Result<String> {
     // `-1`: without the length, because a cast would cut what an insert refuses.
-    const TYPES: &str = "SELECT a.attname::text AS name, pg_catalog.format_type(a.atttypid, -1) AS type, b.typname = 'bytea' AS is_bytes, b.typtype = 'e' AS is_enum \
+    const TYPES: &str = "SELECT a.attname::text AS name, pg_catalog.format_type(a.atttypid, -1) AS type, b.typname = 'bytea' AS is_bytes, b.typtype = 'e' AS is_enum, b.typname IN ('json', 'jsonb') AS is_json \
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
         JOIN pg_catalog.pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
         WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
@@ -79,7 +81,7 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
     let optional = [
         (c.key.name(), "key", "key_bytes"),
         (c.topic.name(), "topic", "topic"),
-        (c.headers.name(), "headers::text", "headers::text"),
+        (c.headers.name(), HEADERS, HEADERS),
     ];
     let (mut names, mut values) = (Vec::new(), Vec::new());
     let kept = |name: &str| format!("(columns ->> {})", literal(name));
@@ -108,7 +110,12 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
         let is_bytes: bool = column.try_get("is_bytes")?;
         let kind: &str = column.try_get("type")?;
         names.push(quote(name));
-        let value = if is_bytes { bytes } else { text };
+        let value = match (text, column.try_get("is_json")?) {
+            // A string of JSON, which is the text of the column.
+            (HEADERS, false) => "(headers #>> '{}')",
+            _ if is_bytes => bytes,
+            _ => text,
+        };
         values.push(match column.try_get("is_enum")? {
             // No value of an enum is empty: the row's type was NULL.
             true => format!("nullif({value}, '')::{kind}"),
