@@ -208,6 +208,9 @@ impl<'a> Found<'a> {
             let column = self.required(name)?;
             self.expression(column, "event_id", &["uuid", "text", "varchar", "bpchar"])
         });
+        if let Some(name) = &columns.partition {
+            self.expression(self.required(name)?, "partition", &["int4"])?;
+        }
         let more = columns.more().map(|name| self.more(name));
         let more = more.collect::<Result<Vec<_>>>()?;
         let own_topic = optional(&columns.topic, "topic", TEXTS)?;
@@ -336,6 +339,7 @@ impl<'a> Found<'a> {
                     kinds
                         .join(", ")
                         .replace("int8", "bigint")
+                        .replace("int4", "integer")
                         .replace("_text", "text[]")
                         .replace("_varchar", "varchar[]")
                 ),

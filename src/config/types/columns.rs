@@ -40,6 +40,8 @@ pub struct Columns {
     pub headers: Optional,
     /// The event's own id, which becomes the header `id`; `None`: the relay derives one.
     pub event_id: Option<String>,
+    /// The record's partition; `None`, and NULL: by the key.
+    pub partition: Option<String>,
     /// Headers that have columns of their own: name and column, in the order of the file.
     pub headers_from: Vec<(String, String)>,
 }
@@ -55,6 +57,7 @@ impl Default for Columns {
             topic: Optional::Default("topic".into()),
             headers: Optional::Default("headers".into()),
             event_id: None,
+            partition: None,
             headers_from: Vec::new(),
         }
     }
@@ -70,6 +73,7 @@ pub(crate) const KEYS: &[&str] = &[
     "topic",
     "headers",
     "event_id",
+    "partition",
 ];
 
 /// Stands for no column, where the table may lack the usual one.
@@ -87,6 +91,7 @@ impl Columns {
             "topic" => self.topic.name(),
             "headers" => self.headers.name(),
             "event_id" => self.event_id.as_deref()?,
+            "partition" => self.partition.as_deref()?,
             _ => return None,
         })
     }
@@ -104,6 +109,7 @@ impl Columns {
             "topic" => self.topic = Optional::Named(column),
             "headers" => self.headers = Optional::Named(column),
             "event_id" => self.event_id = Some(column),
+            "partition" => self.partition = Some(column),
             _ => {}
         }
         Ok(())
@@ -121,7 +127,8 @@ impl Columns {
     /// here twice, or be one of those.
     pub(crate) fn more(&self) -> impl Iterator<Item = &str> {
         let headers = self.headers_from.iter().map(|(_, column)| column);
-        self.event_id.iter().chain(headers).map(String::as_str)
+        let own = self.event_id.iter().chain(&self.partition);
+        own.chain(headers).map(String::as_str)
     }
 
     /// Whether a header has a column of its own.

@@ -22,6 +22,8 @@ pub(crate) enum BadRecord {
     NoEventId,
     #[error("its event_id is not a UUID")]
     EventId,
+    #[error("its partition is negative")]
+    Partition,
 }
 
 impl BadRecord {
@@ -30,6 +32,7 @@ impl BadRecord {
         match self {
             Self::Headers => "InvalidHeaders",
             Self::NoEventId | Self::EventId => "InvalidEventId",
+            Self::Partition => "UnknownPartition",
         }
     }
 }
@@ -44,6 +47,8 @@ pub(crate) struct RecordHeaders {
     reserved: Vec<&'static str>,
     /// Whether the first of the further columns is the event's own id.
     has_event_id: bool,
+    /// Whether the partition is one of the further columns, after the event's own id.
+    has_partition: bool,
     /// Names of headers that have columns of their own, in the order of these.
     from: Vec<String>,
     fixed: BTreeMap<String, String>,
@@ -58,6 +63,7 @@ impl RecordHeaders {
             has_type: outbox.columns.event_type.is_some(),
             reserved: outbox.profile_headers().collect(),
             has_event_id: outbox.columns.event_id.is_some(),
+            has_partition: outbox.columns.partition.is_some(),
             from: (outbox.columns.headers_from.iter())
                 .map(|(name, _)| name.clone())
                 .collect(),
@@ -78,7 +84,7 @@ impl RecordHeaders {
         let (headers, left_out) = self.of(event)?;
         let record = QueuedRecord {
             topic,
-            partition: None,
+            partition: self.partition(event)?,
             payload: self.value(event),
             key: event.key,
             timestamp: created_at.and_then(timestamp),
@@ -96,6 +102,9 @@ impl RecordHeaders {
             true => more.next().flatten(),
             false => None,
         };
+        if self.has_partition {
+            more.next();
+        }
         if self.profile != Profile::None {
             let mut id = [0_u8; 36];
             let id = self.id(event, own_id, &mut id)?;
@@ -120,6 +129,21 @@ impl RecordHeaders {
             None => Ok((headers, 0)),
             Some(own) => self.add_own(headers, own),
         }
+    }
+
+    /// Returns the partition that the row asks for. `None`: by the key.
+    fn partition(&self, event: &Event<'_>) -> Result<Option<i32>, BadRecord> {
+        if !self.has_partition {
+            return Ok(None);
+        }
+        let Some(text) = event.more().nth(usize::from(self.has_event_id)).flatten() else {
+            return Ok(None);
+        };
+        let number = std::str::from_utf8(text)
+            .ok()
+            .and_then(|it| it.parse().ok());
+        let number = number.filter(|number| *number >= 0);
+        number.map(Some).ok_or(BadRecord::Partition)
     }
 
     /// Returns the value of the record. `None`: a tombstone.
