@@ -61,7 +61,7 @@ fn rows_that_flow_and_an_outage_are_seen_on_the_page_and_in_its_stream() {
         &[
             "All is sent",
             "this relay, for",
-            "asleep: the next writer rings",
+            "asleep: the next insert wakes the relay",
         ],
     );
     let page = get(&relay, "/");
@@ -122,7 +122,7 @@ fn rows_that_flow_and_an_outage_are_seen_on_the_page_and_in_its_stream() {
             "unreachable",
             "<a href=\"/runbook#doorbellnobodyleads\">",
             "<span class=\"badge outage\">outage</span>",
-            "<strong>lasts</strong>",
+            "<strong>goes on</strong>",
         ],
     );
     assert!(

@@ -72,7 +72,7 @@ impl Chart {
             unit,
             svg: drawn(&label, top, series),
             ticks: [top, top / 2.0, 0.0].map(tick),
-            times: [first, f64::midpoint(first, last), last].map(clock_of_day),
+            times: axis(first, last),
             peak,
             names,
             values: series.iter().map(joined).collect::<Vec<_>>().join(";"),
@@ -135,6 +135,15 @@ fn scale(series: &[Series]) -> f64 {
         .unwrap_or(highest);
     let is_outlier = values.len() >= ENOUGH && highest > most * OUTLIER;
     round_up(if is_outlier { most * 1.5 } else { highest })
+}
+
+/// Labels begin, middle and end of the axis of time; a time that is one second has one label.
+fn axis(first: f64, last: f64) -> [String; 3] {
+    let labels = [first, f64::midpoint(first, last), last].map(clock_of_day);
+    match labels {
+        [first, _, last] if first == last => [String::new(), String::new(), last],
+        labels => labels,
+    }
 }
 
 /// Rounds up to 1, 2 or 5 times a power of ten.
@@ -216,6 +225,7 @@ mod tests {
         );
         assert_eq!(it.ticks, ["10", "5", "0"]);
         assert_eq!(it.times, ["00:00:00", "00:00:01", "00:00:03"]);
+        assert_eq!(chart(&[Some(1.0)]).times, ["", "", "00:00:00"]);
         assert_eq!(it.values, "0.00,10.00,,5.00");
         assert_eq!(it.peak, "highest 10 at 00:00:01");
         assert_eq!(it.empty, None);

@@ -13,7 +13,7 @@ pub(crate) struct Incident {
     /// CSS class and name of the kind.
     pub(crate) kind: &'static str,
     pub(crate) words: String,
-    /// How long it lasted, or that it lasts.
+    /// How long it lasted, or that it goes on.
     pub(crate) lasted: String,
 }
 
@@ -34,7 +34,7 @@ impl Incident {
     fn shown(outbox: &str, change: &Change) -> Self {
         let lasted = match (change.kind, change.until) {
             (ChangeKind::State, _) => String::new(),
-            (_, None) => "lasts".into(),
+            (_, None) => "goes on".into(),
             (_, Some(until)) => match age((until - change.at).round()).as_str() {
                 "0s" => "under 1s".into(),
                 time => format!("for {time}"),

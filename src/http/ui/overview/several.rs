@@ -45,16 +45,28 @@ impl Several {
     }
 }
 
-/// Sums up several outboxes, by the worst.
+/// Sums up several outboxes, the worst first.
 fn sum(outboxes: &[OutboxState]) -> (&'static str, String) {
     let all = outboxes.len();
-    let of = |mood: &str| outboxes.iter().filter(|it| it.mood == mood).count();
-    let (bad, paused, warned) = (of("bad"), of("paused"), of("warned"));
-    let (mood, count, words) = match (bad, paused, warned) {
-        (0, 0, 0) => return ("good", format!("All {all} outboxes are well")),
-        (0, 0, warned) => ("warned", warned, "to look at"),
-        (0, paused, _) => ("paused", paused, "paused"),
-        (bad, ..) => ("bad", bad, "not ready"),
+    let moods = [
+        ("bad", "not ready"),
+        ("paused", "paused"),
+        ("warned", "to look at"),
+    ];
+    let count = |mood: &str| outboxes.iter().filter(|it| it.mood == mood).count();
+    let mut faults = moods
+        .into_iter()
+        .map(|(mood, words)| (mood, count(mood), words))
+        .filter(|(_, count, _)| *count > 0);
+    let (mood, mut verdict) = match faults.next() {
+        None => ("good", format!("All {all} outboxes are well")),
+        Some((mood, count, words)) => (mood, format!("{count} of {all} outboxes {words}")),
     };
-    (mood, format!("{count} of {all} outboxes {words}"))
+    for (_, count, words) in faults {
+        verdict += &format!(", {count} {words}");
+    }
+    match outboxes.iter().filter(|it| it.has_letters()).count() {
+        0 => (mood, verdict),
+        some => (mood, format!("{verdict}; dead letters in {some}")),
+    }
 }

@@ -115,7 +115,8 @@ impl OutboxState {
                 Role::Leading => "this relay",
                 Role::Paused => "this relay, paused",
                 Role::Standby if health.readiness.ready => "another relay",
-                Role::Standby | Role::Starting => "not this relay",
+                Role::Standby => "not this relay",
+                Role::Starting => "not known",
             }
             .into(),
             dead: dead(relay),
@@ -125,6 +126,12 @@ impl OutboxState {
                 format!("/dead?{query}")
             },
         }
+    }
+}
+
+impl OutboxState {
+    pub(crate) fn has_letters(&self) -> bool {
+        self.dead != "0" && self.dead != "not known"
     }
 }
 
@@ -227,7 +234,7 @@ fn leads(health: &OutboxHealth) -> String {
         }
         Role::Standby => format!("not this relay; at {server}"),
         Role::Paused => format!("this relay, paused for {since}, at {server}"),
-        Role::Starting => format!("not this relay: starting for {since}"),
+        Role::Starting => format!("not known; this relay has been starting for {since}"),
     }
 }
 
@@ -255,8 +262,8 @@ fn parked(rows: u64, last: Option<&str>) -> String {
 
 fn bell(relay: &Snapshot) -> &'static str {
     match (relay.role, relay.bell.state) {
-        (Role::Leading, BellState::Awake) => "awake: the relay fetches, writers do not ring",
-        (Role::Leading, BellState::Asleep) => "asleep: the next writer rings",
+        (Role::Leading, BellState::Awake) => "awake: the relay fetches by itself",
+        (Role::Leading, BellState::Asleep) => "asleep: the next insert wakes the relay",
         (Role::Leading, BellState::Waiting) => "waiting for the end of a silent transaction",
         (Role::Paused, _) => "paused: the relay neither sleeps nor fetches",
         _ => "unknown: this relay does not lead",
@@ -317,7 +324,7 @@ fn stages(history: &History) -> Vec<(&'static str, String)> {
 
 fn latency(milliseconds: Option<f64>) -> String {
     match milliseconds {
-        None => "no row yet".into(),
+        None => "–".into(),
         Some(ms) if ms >= 1e4 => format!("{} s", figure(ms / 1e3)),
         Some(ms) => format!("{} ms", figure(ms)),
     }
