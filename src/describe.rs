@@ -1,7 +1,6 @@
-//! Descriptions of sessions, locks, snapshots and durations, for the commands and for the pages.
+//! Descriptions of sessions, locks and snapshots, for the commands and for the pages.
 
-use std::time::Duration;
-
+use crate::numbers::{age, counted};
 use crate::postgres::Holder;
 use crate::postgres::inspect::{OldSnapshot, SnapshotHolder};
 
@@ -9,7 +8,7 @@ use crate::postgres::inspect::{OldSnapshot, SnapshotHolder};
 pub(crate) fn held(pin: &OldSnapshot) -> (String, String) {
     let since = match pin.seconds {
         Some(seconds) => age(seconds),
-        None => format!("{} transactions", pin.transactions),
+        None => counted(pin.transactions, "transaction"),
     };
     let user = pin.user.as_deref().unwrap_or("unknown");
     let from = pin.address.as_deref().unwrap_or("a local socket");
@@ -55,12 +54,6 @@ pub(crate) fn held(pin: &OldSnapshot) -> (String, String) {
         format!("{who} holds an old snapshot (xmin) for {since}"),
         remedy,
     )
-}
-
-/// A number with its noun, whose plural has an s.
-pub(crate) fn counted(count: i64, noun: &str) -> String {
-    let end = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{end}")
 }
 
 /// Describes the leader of an outbox; `true` if nothing is delivered.
@@ -132,10 +125,4 @@ pub(crate) fn end(holder: &Holder) -> String {
 fn rollback_prepared(name: &str) -> String {
     let name = name.replace('\'', "''");
     format!("ROLLBACK PREPARED '{name}' or COMMIT PREPARED '{name}'")
-}
-
-/// Formats whole seconds.
-pub(crate) fn age(seconds: f64) -> String {
-    let whole = Duration::try_from_secs_f64(seconds.max(0.0).trunc()).unwrap_or(Duration::MAX);
-    humantime::format_duration(whole).to_string()
 }

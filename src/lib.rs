@@ -14,6 +14,7 @@ mod describe;
 mod event;
 mod http;
 mod kafka;
+mod numbers;
 mod otel;
 mod postgres;
 mod relay;

@@ -157,12 +157,13 @@ fn choose(outboxes: &mut Vec<OutboxLayer>, wanted: &str, errors: &mut ConfigErro
     let names: Vec<String> = outboxes.iter().map(table).collect();
     let parsed: Vec<_> = names.iter().map(|it| TableName::parse(it).ok()).collect();
     let found = TableName::parse(wanted).ok().and_then(|wanted| {
-        let alike = |it: &TableName| {
-            it.name == wanted.name && (it.schema.is_none() || wanted.schema.is_none())
-        };
         let exact = |it: &Option<TableName>| it.as_ref() == Some(&wanted);
         let exact = parsed.iter().position(exact);
-        exact.or_else(|| parsed.iter().position(|it| it.as_ref().is_some_and(alike)))
+        exact.or_else(|| {
+            parsed
+                .iter()
+                .position(|it| it.as_ref().is_some_and(|it| it.may_be(&wanted)))
+        })
     });
     match found {
         Some(at) => *outboxes = vec![outboxes.swap_remove(at)],

@@ -12,6 +12,7 @@ use opentelemetry::{Context, KeyValue};
 
 use super::trace_context;
 use crate::event::Event;
+use crate::numbers::counted_verb;
 
 /// Most links of a span. The limit of the SDK is the same by default, and can be set lower.
 pub(super) const MAX_LINKS: usize = 128;
@@ -171,10 +172,12 @@ impl TracedBatch {
         let unknown = self.sent.saturating_sub(self.reported);
         match (self.error.take(), unknown) {
             (None, 0) => None,
-            (Some(error), _) => Some((error, format!("{} rows were refused", self.failed))),
+            (Some(error), _) => {
+                Some((error, counted_verb(self.failed, "row", "were") + " refused"))
+            }
             (None, _) => Some((
                 "unsettled".to_owned(),
-                format!("{unknown} rows were not acknowledged; they stay in the table"),
+                counted_verb(unknown, "row", "were") + " not acknowledged, and left in the table",
             )),
         }
     }

@@ -257,7 +257,7 @@ const KEEPS_COLUMNS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute 
     WHERE a.attrelid = pg_catalog.to_regclass('doorbell.dead') AND a.attname = 'own_id' AND NOT a.attisdropped)";
 
 /// `asks`: whether the trigger asks if the relay sleeps before it rings.
-const FIND: &str = "SELECT current_user::text AS user, \
+const FIND: &str = "SELECT pg_catalog.quote_ident(current_user) AS user, \
     pg_catalog.has_table_privilege(c.oid, 'SELECT') AS \"SELECT\", pg_catalog.has_table_privilege(c.oid, 'DELETE') AS \"DELETE\", \
     pg_catalog.has_table_privilege(c.oid, 'UPDATE') AS \"UPDATE\", \
     pg_catalog.row_security_active(c.oid) AS row_security, t.tgenabled::text AS trigger, coalesce(p.prosrc LIKE '%pg_try_advisory_xact_lock_shared%', false) AS asks, \

@@ -44,7 +44,9 @@ pub enum RelayError {
     )]
     Led(String),
     /// The relay was to drain the outbox, which is paused.
-    #[error("the outbox {0} is paused: nothing can leave it before `doorbell resume`")]
+    #[error(
+        "the outbox {0} is paused: nothing can leave it before `doorbell resume --table '{0}'`"
+    )]
     Paused(String),
     /// The relay was to drain the outbox, and was stopped before.
     #[error(
@@ -91,7 +93,7 @@ pub enum RelayError {
     Defect(String),
     /// Rows in flight were not settled within the stop timeout.
     #[error(
-        "{0} rows in flight were not settled in time; they are still in the table and will be sent again"
+        "rows in flight that were not settled in time: {0}; left in the table, to be sent again"
     )]
     Unsettled(usize),
 }

@@ -15,19 +15,30 @@ use source::rust_files;
 /// A module, and the modules of the crate that it may use.
 const ARROWS: &[(&str, &[&str])] = &[
     ("sync", &[]),
+    ("numbers", &[]),
     ("tls", &[]),
     ("config", &["tls"]),
     ("event", &[]),
-    ("postgres", &["config", "event", "tls"]),
-    ("kafka", &["config", "event", "sync", "tls"]),
-    ("relay", &["config", "event", "postgres", "kafka", "sync"]),
-    ("otel", &["config", "event", "relay", "sync", "tls"]),
-    ("describe", &["postgres"]),
-    ("http", &["config", "describe", "postgres", "relay", "sync"]),
+    ("postgres", &["config", "event", "numbers", "tls"]),
+    ("kafka", &["config", "event", "numbers", "sync", "tls"]),
+    (
+        "relay",
+        &["config", "event", "numbers", "postgres", "kafka", "sync"],
+    ),
+    (
+        "otel",
+        &["config", "event", "numbers", "relay", "sync", "tls"],
+    ),
+    ("describe", &["numbers", "postgres"]),
+    (
+        "http",
+        &["config", "describe", "numbers", "postgres", "relay", "sync"],
+    ),
     (
         "cli",
         &[
-            "config", "describe", "http", "otel", "postgres", "kafka", "relay", "sync", "tls",
+            "config", "describe", "http", "numbers", "otel", "postgres", "kafka", "relay", "sync",
+            "tls",
         ],
     ),
 ];

@@ -1,6 +1,7 @@
 //! What the operator reads, compared with the code: metrics, alerts, dashboard, runbook, log.
 
 mod lines;
+mod plurals;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -8,7 +8,7 @@ use crate::cli::exit::{Failure, Outcome};
 use crate::cli::session::with_session;
 use crate::cli::terminal::{harmless, print_json, table};
 use crate::config::Settings;
-use crate::describe::{age, counted};
+use crate::numbers::{age, counted};
 use crate::postgres::{DeadLetter, DeadLetterContents, DeadLetters, Selection};
 
 #[derive(Debug, Subcommand)]
@@ -174,7 +174,11 @@ fn show(contents: &DeadLetterContents, json: bool) -> std::io::Result<()> {
         ("created", contents.created_at.clone()),
         (
             "refused",
-            format!("{}, {} times", letter.refused_at, letter.attempts),
+            format!(
+                "{}, {}",
+                letter.refused_at,
+                counted(letter.attempts, "time")
+            ),
         ),
         ("code", letter.code.clone()),
         ("reason", letter.reason.escape_debug().to_string()),
@@ -183,7 +187,7 @@ fn show(contents: &DeadLetterContents, json: bool) -> std::io::Result<()> {
         ("key", or_none(letter.key.as_deref())),
         ("headers", or_none(contents.headers.as_deref())),
         ("columns", or_none(contents.columns.as_deref())),
-        ("payload", format!("{} bytes", letter.payload_size)),
+        ("payload", counted(letter.payload_size, "byte")),
     ] {
         writeln!(out, "{name:9} {value}")?;
     }

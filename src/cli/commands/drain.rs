@@ -16,6 +16,7 @@ use crate::cli::logging::Log;
 use crate::cli::progress::CommandProgress;
 use crate::cli::terminal::print_json;
 use crate::config::Settings;
+use crate::numbers::plural;
 use crate::otel::Traces;
 use crate::postgres::{self, Server, Session, Table};
 use crate::relay::{Monitor, Relay};
@@ -99,13 +100,14 @@ fn say(all: &[Drained], took: Duration, json: bool) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let took = humantime::format_duration(Duration::from_millis(took.as_millis() as u64));
     for it in all {
-        let sent = HumanCount(it.deleted);
-        writeln!(out, "{}: drained, {sent} rows sent in {took}", it.outbox)?;
-        let parked = "were moved to the dead letters; see `doorbell dead list`";
-        let left = "are left: they are new, or Kafka rejects them or a row that they wait for";
-        for (rows, what) in [(it.parked, parked), (it.left, left)] {
-            if rows > 0 {
-                writeln!(out, "  {} rows {what}", HumanCount(rows))?;
+        let rows = |count: u64| format!("{} {}", HumanCount(count), plural(&count, "row"));
+        let sent = rows(it.deleted);
+        writeln!(out, "{}: drained, {sent} sent in {took}", it.outbox)?;
+        let parked = "moved to the dead letters; see `doorbell dead list`";
+        let left = "left: new, or rejected by Kafka, or waiting for such a row";
+        for (count, what) in [(it.parked, parked), (it.left, left)] {
+            if count > 0 {
+                writeln!(out, "  {} {what}", rows(count))?;
             }
         }
     }

@@ -53,7 +53,7 @@ pub(crate) fn pause(settings: &Settings, flags: PauseFlags) -> Outcome {
             it.before.as_deref().unwrap_or_default()
         ),
         false => format!(
-            "{} is paused: no row is sent until `doorbell resume`",
+            "{0} is paused: no row is sent until `doorbell resume --table '{0}'`",
             it.outbox
         ),
     })
@@ -103,14 +103,18 @@ fn chosen(settings: &Settings, table: Option<&str>) -> Result<Vec<TableName>, Fa
     };
     let table = TableName::parse(table)
         .map_err(|fault| Failure::Usage(format!("--table: the table {fault}")))?;
-    if settings.outboxes != [Outbox::default()] && !configured.contains(&table) {
-        let names: Vec<String> = configured.iter().map(ToString::to_string).collect();
-        return Err(Failure::Usage(format!(
-            "--table: {table} is not a configured outbox; choose one of {}",
-            names.join(", ")
-        )));
+    let exact = configured.iter().find(|it| **it == table);
+    match exact.or_else(|| configured.iter().find(|it| it.may_be(&table))) {
+        Some(found) => Ok(vec![found.clone()]),
+        None if settings.outboxes == [Outbox::default()] => Ok(vec![table]),
+        None => {
+            let names: Vec<String> = configured.iter().map(ToString::to_string).collect();
+            Err(Failure::Usage(format!(
+                "--table: {table} is not a configured outbox; choose one of {}",
+                names.join(", ")
+            )))
+        }
     }
-    Ok(vec![table])
 }
 
 fn user_and_host() -> String {

@@ -17,6 +17,7 @@ use crate::cli::progress::CommandProgress;
 use crate::cli::terminal::print_json;
 use crate::config::{Settings, check_topic};
 use crate::kafka::{Copier, OffsetRange, Record, TopicReader, Topics, ago};
+use crate::numbers::{counted, counted_verb};
 
 /// The longest sleep before it is seen that the command is to stop.
 const TURN: Duration = Duration::from_millis(50);
@@ -241,16 +242,16 @@ impl Replay {
         let (from, to) = (&self.flags.from, &self.flags.to);
         if let Err(reason) = refused {
             return Err(anyhow!(
-                "{reason}; {done} of {} records of {from} are in {to}: remove the cause, then run the same command with --resume",
-                self.total
+                "{reason}; {done} of {} of {from} are in {to}: remove the cause, then run the same command with --resume",
+                counted(self.total, "record")
             )
             .into());
         }
         self.say(done, begun.elapsed())?;
         if stop.is_cancelled() {
             return Err(anyhow!(
-                "stopped after {done} of {} records: the same command with --resume sends the others",
-                self.total
+                "stopped after {done} of {}: the same command with --resume sends the others",
+                counted(self.total, "record")
             )
             .into());
         }
@@ -266,9 +267,13 @@ impl Replay {
             }));
         }
         let took = humantime::format_duration(Duration::from_millis(took.as_millis() as u64));
-        println!("replayed {done} records of {from} into {to} in {took}");
+        let done = counted(done, "record");
+        println!("replayed {done} of {from} into {to} in {took}");
         if present > 0 {
-            println!("  {present} were there already");
+            println!(
+                "  {} there already",
+                counted_verb(present, "record", "were")
+            );
         }
         Ok(())
     }

@@ -29,6 +29,12 @@ impl Default for TableName {
 }
 
 impl TableName {
+    /// Whether both may be the same table: one of them may lack the schema.
+    pub(crate) fn may_be(&self, other: &Self) -> bool {
+        self.name == other.name
+            && (self.schema == other.schema || self.schema.is_none() || other.schema.is_none())
+    }
+
     /// Reads `outbox`, `app.outbox` or `"My Schema"."Out""box"`. Unquoted parts become lower case,
     /// as in SQL.
     ///

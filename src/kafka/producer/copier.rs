@@ -17,6 +17,7 @@ use crate::kafka::client::ClientConfigError;
 use crate::kafka::consumer::topic_reader::{REPLAYED_FROM, Record};
 use crate::kafka::error_policy::Refusal;
 use crate::kafka::health::Health;
+use crate::numbers::counted_verb;
 
 /// Records that may be in flight, and their bytes.
 const IN_FLIGHT: (usize, usize) = (5_000, 32 << 20);
@@ -111,7 +112,7 @@ impl Copier {
                 && Instant::now() >= *until.get_or_insert_with(|| Instant::now() + self.patience)
             {
                 let left = self.sent - self.acknowledged;
-                return Err(format!("{left} records were not acknowledged in time"));
+                return Err(counted_verb(left, "record", "were") + " not acknowledged in time");
             }
             std::thread::sleep(TURN);
         }

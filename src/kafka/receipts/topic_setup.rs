@@ -6,6 +6,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::error::ReceiptsError;
 use super::store::{PATIENCE, Receipts};
+use crate::numbers::counted;
 
 /// A receipt of as many rows as it may name has to fit; a topic's default is a little more.
 pub(crate) const LARGEST_RECEIPT: usize = 1_000_000;
@@ -82,7 +83,7 @@ impl Receipts {
             None => return Err(self.away(&"the topic does not exist yet")),
             Some(count) => {
                 return Err(self.wrong(
-                    &format!("it has {count} partitions"),
+                    &("it has ".to_owned() + &counted(count, "partition")),
                     "set `receipts` to a topic with one partition, or to one that does not exist",
                 ));
             }

@@ -53,7 +53,7 @@ const OF_TABLE: &str = "WITH t AS MATERIALIZED (SELECT c.*, c.oid::regclass::tex
     FROM pg_catalog.pg_trigger g JOIN t ON t.oid = g.tgrelid WHERE NOT g.tgisinternal AND g.tgparentid = 0 AND g.tgenabled <> 'D' AND (g.tgtype & 11 = 11 OR g.tgtype & 16 = 16) \
     UNION ALL SELECT 'foreign-key', pg_catalog.format('%s of %s', k.conname, k.conrelid::regclass), pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname) \
     FROM pg_catalog.pg_constraint k JOIN t ON t.oid = k.confrelid WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype IN ('a', 'r') \
-    UNION ALL SELECT 'required-column', a.attname, pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT ..., or DROP NOT NULL', t.shown, a.attname) \
+    UNION ALL SELECT 'required-column', a.attname, pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL, or SET DEFAULT ...', t.shown, a.attname) \
     FROM t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' \
     WHERE t.oid = $1::bigint::oid AND a.attname <> ALL ($2::text[]) \
     UNION ALL SELECT 'child', i.inhrelid::regclass::text, pg_catalog.format('ALTER TABLE %s NO INHERIT %s', i.inhrelid::regclass, t.shown) \

@@ -36,7 +36,7 @@ pub(crate) struct ServerInfo {
 
 /// A limit that is NULL does not exist. Only sessions of clients count as connections, and not
 /// those of this program.
-const FACTS: &str = "SELECT pg_catalog.current_setting('server_version') AS version, current_user::text AS role, d.datname::text AS database, \
+const FACTS: &str = "SELECT pg_catalog.current_setting('server_version') AS version, pg_catalog.quote_ident(current_user) AS role, pg_catalog.quote_ident(d.datname) AS database, \
     pg_catalog.current_setting('max_prepared_transactions')::bigint AS prepared, \
     pg_catalog.current_setting('default_transaction_read_only') = 'on' AS read_only, \
     r.rolsuper OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees, \

@@ -7,6 +7,7 @@ use sqlx::{FromRow, Row};
 
 use super::leader::Leader;
 use super::leader_watch::{TerminatedLeader, Watch};
+use crate::numbers::counted_verb;
 use crate::postgres::advisory_locks::LEADER_CLASS;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::inspect::lock_holders::{Holder, leader_holders};
@@ -74,8 +75,8 @@ pub(crate) async fn leave_connections(session: &mut Session, sessions: usize) ->
     match left >= reserve.saturating_add_unsigned(sessions as u64) {
         true => Ok(()),
         false => Err(Error::out_of_connections(format!(
-            "{} connections are left, and the relay leaves {reserve} to other clients: raise max_connections, or end unneeded sessions",
-            left.max(0)
+            "{} left, and the relay leaves {reserve} to other clients: raise max_connections, or end unneeded sessions",
+            counted_verb(left.max(0), "connection", "are")
         ))),
     }
 }

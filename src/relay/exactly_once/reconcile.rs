@@ -69,7 +69,7 @@ impl Recovery<'_> {
             warn!(
                 problem,
                 receipt = sent.receipt,
-                "continuing with the current receipts, as `doorbell receipts accept` requested"
+                "continuing with the current receipts, as an operator has accepted them"
             );
         }
         let mut position = ReceiptPosition {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::kinds::{ProblemKind, Role};
 use super::snapshot::Snapshot;
+use crate::numbers::{age, counted_verb};
 
 /// Whether a relay works, or waits as it should.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,7 +34,7 @@ impl Readiness {
         let problems = |stops: bool| {
             let wanted = move |kind| STOPS.contains(&kind) == stops;
             let of_kind = relay.problems.iter().filter(move |it| wanted(it.kind));
-            of_kind.map(|it| format!("{} (for {})", it.words, time(it.seconds)))
+            of_kind.map(|it| format!("{} (for {})", it.words, age(it.seconds)))
         };
         let mut reasons: Vec<String> = problems(true).collect();
         if let (Some(seconds), Some(why)) = (relay.kafka.away_seconds, &relay.kafka.away_reason)
@@ -41,18 +42,18 @@ impl Readiness {
         {
             reasons.push(format!(
                 "Kafka is unreachable (for {}): {why}; rows wait in the table. Is a broker down, its disk full, or the network cut? `doorbell check` looks further",
-                time(seconds)
+                age(seconds)
             ));
         }
         reasons.extend(stuck(relay, stuck_after.as_secs_f64()));
         if relay.role == Role::Starting && reasons.is_empty() {
-            reasons.push(format!("starting (for {})", time(relay.role_seconds)));
+            reasons.push(format!("starting (for {})", age(relay.role_seconds)));
         }
         let mut warnings: Vec<String> = problems(false).collect();
         if relay.held_keys > 0 {
             warnings.push(format!(
-                "keys wait behind a row that Kafka cannot take: {}; `doorbell held list` names rows and keys",
-                relay.held_keys
+                "{} behind a row that Kafka cannot take; `doorbell held list` names rows and keys",
+                counted_verb(relay.held_keys, "key", "wait")
             ));
         }
         let ready = reasons.is_empty();
@@ -91,16 +92,20 @@ fn stuck(relay: &Snapshot, after: f64) -> Vec<String> {
         flight.and_then(|it| Some((it, over(it.unacknowledged_seconds)?)))
     {
         reasons.push(format!(
-            "stuck: {} rows wait for Kafka, and none was acknowledged for {}",
-            flight.unacknowledged,
-            time(seconds)
+            "stuck: {} for Kafka, and none was acknowledged for {}",
+            counted_verb(flight.unacknowledged, "row", "wait"),
+            age(seconds)
         ));
     }
     if let Some((flight, seconds)) = flight.and_then(|it| Some((it, over(it.undeleted_seconds)?))) {
         reasons.push(format!(
-            "stuck: {} acknowledged rows wait to be deleted, and none was for {}",
-            flight.rows - flight.unacknowledged,
-            time(seconds)
+            "stuck: {} to be deleted, and none was for {}",
+            counted_verb(
+                flight.rows - flight.unacknowledged,
+                "acknowledged row",
+                "wait"
+            ),
+            age(seconds)
         ));
     }
     // An idle relay fetches with each sweep; one that knows of rows fetches again and again. A full
@@ -119,7 +124,7 @@ fn stuck(relay: &Snapshot, after: f64) -> Vec<String> {
     if let Some(seconds) = over(relay.trying_seconds).or(relay.look_seconds.filter(late)) {
         reasons.push(format!(
             "stuck: no look into the table has ended for {}",
-            time(seconds)
+            age(seconds)
         ));
     }
     if reasons.is_empty() {
@@ -132,7 +137,7 @@ fn stuck(relay: &Snapshot, after: f64) -> Vec<String> {
 /// ended without it.
 fn kept_waiting(relay: &Snapshot, after: f64) -> Option<String> {
     let (row, seconds) = relay.waiting.filter(|(_, seconds)| *seconds >= after)?;
-    let since = time(seconds);
+    let since = age(seconds);
     Some(format!(
         "stuck: row {row} is the first in flight, and has waited for {since}; see the log"
     ))
@@ -143,17 +148,11 @@ fn well(relay: &Snapshot) -> String {
         Role::Starting => "starting".into(),
         Role::Standby => format!(
             "standby for {}: another relay leads",
-            time(relay.role_seconds)
+            age(relay.role_seconds)
         ),
         Role::Paused => "paused".into(),
-        Role::Leading => format!("leading for {}", time(relay.role_seconds)),
+        Role::Leading => format!("leading for {}", age(relay.role_seconds)),
     }
-}
-
-/// Formats whole seconds.
-fn time(seconds: f64) -> String {
-    let whole = Duration::try_from_secs_f64(seconds.max(0.0).trunc()).unwrap_or(Duration::MAX);
-    humantime::format_duration(whole).to_string()
 }
 
 #[cfg(test)]

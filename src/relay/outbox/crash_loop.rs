@@ -110,7 +110,7 @@ impl OutboxRelay {
         error!(
             row.id = id,
             error = reason,
-            "this row crashes the relay; moving it to the dead letters, see `doorbell dead`"
+            "this row crashes the relay; moving it to the dead letters, see `doorbell dead list`"
         );
         self.counters.refused.add(1);
         let code = "Crash".into();

@@ -50,7 +50,9 @@ impl OutboxRelay {
             };
             let by = pause.by.as_deref().unwrap_or("an unknown user");
             let reason = pause.reason.as_deref().unwrap_or("no reason given");
-            let words = format!("paused by {by}: {reason}; `doorbell resume` ends it");
+            let name = &table.quoted;
+            let words =
+                format!("paused by {by}: {reason}; `doorbell resume --table '{name}'` ends it");
             if told.is_none() {
                 counters.became(Role::Paused, "paused");
             }

@@ -69,7 +69,9 @@ fn tell(is_held: bool, rows: Option<u64>, id: i64, reason: &str) {
         true => {
             "Kafka cannot take this row: it stays in the table and is tried again, and later rows of its key wait behind it"
         }
-        false => "Kafka cannot take this row: it goes to the dead letters, see `doorbell dead`",
+        false => {
+            "Kafka cannot take this row: it goes to the dead letters, see `doorbell dead list`"
+        }
     };
     error!(rows, row.id = id, error = reason, "{words}");
 }

@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 use super::pieces::{Pieces, delete_in_pieces};
 use super::settler::{Agenda, RETRY_INTERVAL, Settler};
 use crate::event::RowId;
+use crate::numbers::counted;
 use crate::postgres::{Commit, Error};
 use crate::relay::in_flight::Ticket;
 use crate::relay::monitor::ProblemKind;
@@ -196,8 +197,9 @@ impl Settler {
             }
         };
         let words = format!(
-            "the table keeps {} acknowledged rows (the first is {}): {reason}",
-            summary.rows, summary.row.id
+            "the table keeps {} (the first is {}): {reason}",
+            counted(summary.rows, "acknowledged row"),
+            summary.row.id
         );
         self.counters.raise(ProblemKind::Delete, &words);
         if now < agenda.next_kept_warning {

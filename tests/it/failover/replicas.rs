@@ -128,7 +128,10 @@ fn a_stop_without_kafka_ends_by_its_deadline_or_a_second_signal() {
     let took = asked.elapsed();
     assert!(took > Duration::from_secs(1), "{took:?}");
     assert!(took < Duration::from_secs(8), "{took:?}");
-    bounded.assert_logged("doorbell: 1 rows in flight", 1);
+    bounded.assert_logged(
+        "doorbell: rows in flight that were not settled in time: 1",
+        1,
+    );
     assert_eq!(hasty.number("SELECT count(*) FROM outbox"), 1);
 }
 

@@ -4,6 +4,7 @@
 mod causes;
 mod hazards;
 mod incidents;
+mod printed;
 mod quiet;
 mod remedies;
 mod tail;

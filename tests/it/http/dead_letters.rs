@@ -59,7 +59,7 @@ fn a_row_that_kafka_cannot_take_is_seen_with_its_reason_and_its_payload_only_whe
     }
     let letter = get(&hidden, "/dead/1?reason=Invalid").body;
     for words in [
-        "payload 31 bytes, key 29 bytes, headers 2 bytes",
+        "payload 31, key 29, headers 2",
         "Payloads are hidden",
         "a&#60;script&#62;alert(1)",
         "<pre id=\"headers\">[]</pre>",

@@ -203,7 +203,7 @@ fn deletes_that_fail_and_a_table_that_nobody_may_read_make_the_pipe_stuck() {
     let answer = await_readiness(
         &relay,
         503,
-        &["stuck: 1 acknowledged rows wait to be deleted, and none was for "],
+        &["stuck: 1 acknowledged row waits to be deleted, and none was for "],
     );
     await_ailment(&relay, "delete");
     assert!(
@@ -290,7 +290,8 @@ fn refused_rows_that_cannot_be_parked_and_keys_that_wait_are_warnings() {
 
     let relay = Relay::leading(&world, &[ANY, &["--poison", "hold-key"]].concat());
     world.sql(bad);
-    let waits = "keys wait behind a row that Kafka cannot take: 1";
+    let waits =
+        "1 key waits behind a row that Kafka cannot take; `doorbell held list` names rows and keys";
     await_readiness(&relay, 200, &["warning: ", waits]);
     world.sql("DELETE FROM outbox");
     eventually("no key waits", || {

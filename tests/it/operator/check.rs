@@ -33,7 +33,7 @@ fn a_sound_outbox_has_no_errors_and_nothing_is_changed() {
     for words in [
         "examined PostgreSQL 1",
         "examined table public.outbox",
-        "(3 partitions, 1 replicas)",
+        "(3 partitions, 1 replica)",
         "warning topic-copies",
         "  why     ",
         "  remedy  run in such transactions",
@@ -165,7 +165,7 @@ fn what_the_catalogue_says_of_a_table_is_found() {
     checkup.finds("error", "deletes-impossible", &["replica identity"]);
     checkup.finds("warning", "rules", &["kept"]);
     checkup.finds("note", "created-at", &["no default"]);
-    checkup.finds("warning", "created-at", &["1 waiting rows", "future"]);
+    checkup.finds("warning", "created-at", &["1 waiting row ", "future"]);
     checkup.finds("warning", "sequence-cycles", &["cycles"]);
     let wider = checkup.finds("error", "sequence-end", &["98 %"]);
     // Servers before 18 count disabled plans as costly, and use the index all the same.
@@ -177,7 +177,7 @@ fn what_the_catalogue_says_of_a_table_is_found() {
         "commits-unwaited",
         &[&format!("database {name}")],
     );
-    checkup.finds("error", "no-leader", &["1 rows"]);
+    checkup.finds("error", "no-leader", &["1 row waits"]);
     world.sql(&wider);
     world.sql(&format!(
         "DROP PUBLICATION {name}; DROP RULE kept ON outbox; DELETE FROM outbox; ALTER TABLE outbox SET UNLOGGED; \
@@ -311,13 +311,13 @@ fn who_is_in_the_way_is_named() {
     checkup.finds(
         "error",
         "stuck",
-        &["1 rows", "1h", "although a relay leads"],
+        &["oldest of 1 row has", "1h", "although a relay leads"],
     );
     checkup.finds("warning", "silent-writer", &["slow writer"]);
     checkup.finds(
         "warning",
         "dead-letters",
-        &["1 rows", "1 for narrow: MessageSizeTooLarge"],
+        &["1 dead letter is kept", "1 for narrow: MessageSizeTooLarge"],
     );
     let end = checkup.finds(
         "warning",

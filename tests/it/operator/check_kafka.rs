@@ -78,12 +78,12 @@ fn the_settings_of_a_topic_are_held_against_what_the_relay_sends() {
     checkup.finds("note", "topic-untold", &[&huge]);
     checkup.finds("warning", "topic-copies", &[&large]);
     // The brokers of the tests accept it all the same: check tried it.
-    checkup.finds("warning", "topic-min-insync", &[&few, "1 replicas"]);
+    checkup.finds("warning", "topic-min-insync", &[&few, "1 replica"]);
     checkup.lacks(&["topic-stuck", "topic-forbidden"]);
     checkup.finds(
         "error",
         "topic-compacted",
-        &[&compacted, "1 rows without a key"],
+        &[&compacted, "1 row waits for it without a key"],
     );
     checkup.finds("error", "topic-times", &[&old, "1m"]);
     checkup.finds("note", "topic-times", &[&stamped, "LogAppendTime"]);

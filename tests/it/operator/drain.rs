@@ -61,7 +61,7 @@ fn a_backlog_is_drained_and_said_in_lines_and_as_json() {
     let stdout = String::from_utf8_lossy(&again.stdout);
     assert!(again.status.success());
     assert!(
-        stdout.contains("public.outbox: drained, 1 rows sent in "),
+        stdout.contains("public.outbox: drained, 1 row sent in "),
         "{stdout}"
     );
     world.await_empty();
@@ -144,8 +144,8 @@ fn rows_that_wait_behind_a_refused_one_are_left_and_said() {
     let output = drain.wait_with_output().expect("an end");
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    assert!(stdout.contains("drained, 1 rows sent"), "{stdout}");
-    assert!(stdout.contains("2 rows are left"), "{stdout}");
+    assert!(stdout.contains("drained, 1 row sent"), "{stdout}");
+    assert!(stdout.contains("2 rows left"), "{stdout}");
     let received = Consumer::new(&world, &world.topic).drain().to_vec();
     assert_eq!(received[0].text(), "goes");
 }

@@ -34,7 +34,10 @@ fn rows_that_a_trigger_keeps_are_sent_once_and_named() {
     checkup.finds("warning", "deletes-kept", &["keep on public.outbox"]);
     let status = world.doorbell(&["status"]);
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert!(status.contains("11 rows that Kafka has stay"), "{status}");
+    assert!(
+        status.contains("11 rows stay in the table although Kafka has them"),
+        "{status}"
+    );
     // Sessions of one process are told from others by a word, also while the leader's says more.
     let words = "SELECT count(DISTINCT split_part(application_name, ' ', 2)) FROM pg_stat_activity \
          WHERE datname = current_database() AND application_name ~ '^doorbell [^ ]+ (leader|key|reader|bell) '";

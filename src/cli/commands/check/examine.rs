@@ -14,6 +14,7 @@ use super::{ids, privileges, server, table, traffic};
 use crate::cli::exit::Failure;
 use crate::config::{Delivery, Outbox, RecordTime, Settings, check_topic};
 use crate::kafka::{self, AclAnswer, ClientConfigError, Cluster, InspectError, TopicState};
+use crate::numbers::counted;
 use crate::postgres::inspect::{self, Sample, ServerInfo, TableShape};
 use crate::postgres::{self, Error, Server, Session, Table, hears_itself};
 
@@ -154,7 +155,14 @@ impl Looking<'_> {
         };
         let examined = format!("table {}", shape.quoted);
         self.report.looked_at.push(examined);
-        self.add(&name, table::shape(&shape, &name));
+        self.add(
+            &name,
+            table::shape(
+                &shape,
+                &name,
+                outbox.columns.created_at.as_deref().unwrap_or_default(),
+            ),
+        );
         let silent = server::replica_role(surroundings, &shape.quoted, shape.trigger_always);
         self.add(&name, silent);
         self.outbox(session, outbox, &shape, &surroundings.role, has_schema)
@@ -339,8 +347,8 @@ async fn brokers(
     names.dedup();
     if names.len() > MAX_TOPICS {
         report.looked_at.push(format!(
-            "the first {MAX_TOPICS} of {} topics only",
-            names.len()
+            "the first {MAX_TOPICS} of {} only",
+            counted(names.len(), "topic")
         ));
         names.truncate(MAX_TOPICS);
     }
@@ -360,15 +368,18 @@ async fn brokers(
         }
     };
     report.looked_at.push(format!(
-        "Kafka at {} ({} brokers)",
-        settings.kafka.brokers, cluster.brokers
+        "Kafka at {} ({})",
+        settings.kafka.brokers,
+        counted(cluster.brokers, "broker")
     ));
     report.findings.extend(topics::listeners(&cluster));
     report.findings.extend(topics::identity(&cluster));
     for topic in &cluster.topics {
         report.looked_at.push(format!(
-            "topic {} ({} partitions, {} replicas)",
-            topic.name, topic.partitions, topic.replicas.0
+            "topic {} ({}, {})",
+            topic.name,
+            counted(topic.partitions, "partition"),
+            counted(topic.replicas.0, "replica")
         ));
         for it in legal.iter().filter(|it| it.name == topic.name) {
             report.findings.extend(topics::topic(&cluster, topic, it));

@@ -9,6 +9,7 @@ use super::finding::{Finding, Fix};
 use crate::cli::exit::Failure;
 use crate::cli::terminal::harmless;
 use crate::config::Settings;
+use crate::numbers::counted_verb;
 use crate::postgres::{self, Server, Session};
 
 /// Repairs what the user agrees to. Returns whether anything was changed.
@@ -33,8 +34,8 @@ pub(super) async fn fix(settings: &Settings, report: &Report, yes: bool) -> Resu
     }
     if !yes && !std::io::stdin().is_terminal() {
         return Err(Failure::Usage(format!(
-            "{} changes need a confirmation, and standard input is no terminal: add --yes",
-            fixable.len()
+            "{} a confirmation, and standard input is no terminal: add --yes",
+            counted_verb(fixable.len(), "change", "need")
         )));
     }
     let server = Server::find(&settings.database.url).await?;

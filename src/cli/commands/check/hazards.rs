@@ -51,7 +51,7 @@ const KNOWN: &[Words] = words! {
         "ON DELETE CASCADE or SET NULL instead, or: ";
     "required-column" Warning ColumnRequired
         "columns that Doorbell does not write are NOT NULL and have no default: {}"
-        "`doorbell emit` and `doorbell dead retry` cannot insert: a dead letter could never go back"
+        "Doorbell itself cannot insert a row: a dead letter could never go back"
         "";
     "child" Warning IdNotUnique
         "tables inherit from the outbox: {}"

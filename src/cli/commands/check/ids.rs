@@ -1,6 +1,7 @@
 //! Findings about ids: their sequence, and the plan of the fetch.
 
 use super::finding::{Code, Finding};
+use crate::numbers::counted;
 use crate::postgres::inspect::Sequence;
 
 pub(super) fn sequence(sequence: Option<&Sequence>) -> Vec<Finding> {
@@ -17,7 +18,11 @@ pub(super) fn sequence(sequence: Option<&Sequence>) -> Vec<Finding> {
         found.push(
             Finding::warning(
                 Code::SequenceCache,
-                format!("the sequence {} caches {} numbers in each session", it.name, it.cache),
+                format!(
+                    "the sequence {} caches {} in each session",
+                    it.name,
+                    counted(it.cache, "number")
+                ),
                 "later rows then get lower ids: events of a key may arrive in the wrong order, and rows below the cursor are found more slowly",
                 format!("ALTER SEQUENCE {} CACHE 1", it.name),
             )

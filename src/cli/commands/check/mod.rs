@@ -19,6 +19,7 @@ use crate::cli::exit::{Failure, Outcome};
 use crate::cli::session::runtime;
 use crate::cli::terminal;
 use crate::config::Settings;
+use crate::numbers::counted_verb;
 use examine::Report;
 use finding::{Code, Severity};
 
@@ -105,7 +106,8 @@ pub(crate) fn check(settings: &Settings, flags: &CheckFlags) -> Outcome {
             "PostgreSQL could not be asked; follow the remedy"
         ))),
         errors => Err(Failure::Failed(anyhow::anyhow!(
-            "{errors} of the findings keep events from being delivered; follow their remedies"
+            counted_verb(errors, "error", "keep")
+                + " events from being delivered; follow each remedy"
         ))),
     }
 }

@@ -3,6 +3,7 @@
 use super::finding::{Code, Finding};
 use super::settings::copies;
 use crate::kafka::{AclAnswer, Cluster, LARGEST_RECEIPT, TIMEOUT, Topic, TopicState, WriteAccess};
+use crate::numbers::counted;
 
 /// Topic and id that an outbox in this mode uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,8 +130,8 @@ fn fit(topic: &Topic, cluster: &Cluster) -> Vec<Finding> {
         found.push(Finding::error(
             Code::ReceiptsUnfit,
             format!(
-                "the topic of the receipts, {name}, has {} partitions",
-                topic.partitions
+                "the topic of the receipts, {name}, has {}",
+                counted(topic.partitions, "partition")
             ),
             "the last receipt must be the last record of a single partition: the relay refuses another topic",
             "set `receipts` to a topic with one partition, or to one that does not exist",

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::examine::Report;
 use super::finding::{Finding, Severity};
 use crate::cli::terminal::{BAD, CAREFUL, TITLE, styled};
+use crate::numbers::counted;
 
 pub(super) fn text(report: &Report) -> String {
     let mut text = String::new();
@@ -17,8 +18,7 @@ pub(super) fn text(report: &Report) -> String {
     let count = |severity: Severity| {
         let found = report.findings.iter();
         let number = found.filter(|it| it.severity == severity).count();
-        let plural = if number == 1 { "" } else { "s" };
-        format!("{number} {}{plural}", severity.word())
+        counted(number, severity.word())
     };
     let counts = [Severity::Error, Severity::Warning, Severity::Note].map(count);
     writeln!(text, "\n{}", counts.join(", ")).expect("writing into a String cannot fail");

@@ -1,6 +1,7 @@
 //! Findings about the role's privileges.
 
 use super::finding::{Code, Finding};
+use crate::numbers::counted;
 use crate::postgres::inspect::Privileges;
 
 pub(super) fn privileges(held: &Privileges, role: &str) -> Vec<Finding> {
@@ -13,7 +14,10 @@ pub(super) fn privileges(held: &Privileges, role: &str) -> Vec<Finding> {
         if grants.is_empty() {
             continue;
         }
-        let what = format!("role {role} lacks {} privileges of the relay", grants.len());
+        let what = format!(
+            "role {role} lacks {} of the relay",
+            counted(grants.len(), "privilege")
+        );
         let remedy = grants.join("\n");
         found.push(match vital {
             true => Finding::error(Code::RightsMissing, what, "the relay cannot start without them, or stops working", remedy),

@@ -3,6 +3,7 @@
 use super::finding::{Code, Finding};
 use super::hazards::hazards;
 use crate::describe::{described, end, held};
+use crate::numbers::counted_verb;
 use crate::postgres::inspect::{OldSnapshot, ServerInfo};
 use crate::postgres::{Error, Holder, OLDEST_SERVER, Reached};
 
@@ -145,7 +146,11 @@ pub(super) fn surroundings(it: &ServerInfo, sessions: i64) -> Vec<Finding> {
     if sessions > 0 && *left < sessions {
         found.push(Finding::warning(
             Code::Connections,
-            format!("{} connections are left to role {} by {limit}, and the relay needs {sessions}", (*left).max(0), it.role),
+            format!(
+                "{} left to role {} by {limit}, and the relay needs {sessions}",
+                counted_verb((*left).max(0), "connection", "are"),
+                it.role
+            ),
             "a relay that finds no free connection waits, and so does every standby that should take over",
             match limit.split_whitespace().last() {
                 Some("role") => format!("ALTER ROLE {} CONNECTION LIMIT {}", it.role, sessions * 3),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::finding::{Code, Finding};
 use crate::kafka::{Cluster, Topic, WriteAccess};
+use crate::numbers::{self, counted, counted_verb};
 
 /// What the waiting rows of an outbox need of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +53,11 @@ pub(super) fn sizes(cluster: &Cluster, it: &Topic, wanted: &Wanted) -> Vec<Findi
     if usize::try_from(wanted.largest).unwrap_or_default() > least {
         found.push(Finding::warning(
             Code::RowTooLarge,
-            format!("a row of {} bytes waits for topic {}, whose limit is {least}", wanted.largest, it.name),
+            format!(
+                "a row of {} waits for topic {}, whose limit is {least}",
+                counted(wanted.largest, "byte"),
+                it.name
+            ),
             "it may fit when compressed; otherwise it becomes a dead letter",
             "raise max.message.bytes of the topic and \"message.max.bytes\" under [kafka.properties], or \"compression.type\" = \"zstd\"",
         ));
@@ -68,7 +73,7 @@ fn retention(it: &Topic, wanted: &Wanted) -> Option<Finding> {
         Some(age) => ("rows wait", age),
         None => ("dead letters are kept", over(wanted.oldest_letter)?),
     };
-    let shown = |time: Duration| humantime::format_duration(Duration::from_secs(time.as_secs()));
+    let shown = |time: Duration| numbers::age(time.as_secs_f64());
     Some(Finding::warning(
         Code::TopicRetention,
         format!(
@@ -109,8 +114,9 @@ pub(super) fn copies(it: &Topic) -> Vec<Finding> {
     };
     if least > copies && copies > 0 {
         let what = format!(
-            "min.insync.replicas of topic {} is {least}, and it has {copies} replicas",
-            it.name
+            "min.insync.replicas of topic {} is {least}, and it has {}",
+            it.name,
+            counted(copies, "replica")
         );
         let remedy = set(copies.saturating_sub(1).max(1));
         found.push(match it.writing {
@@ -137,7 +143,11 @@ pub(super) fn copies(it: &Topic) -> Vec<Finding> {
     } else if least > in_sync {
         found.push(Finding::error(
             Code::TopicMinInsync,
-            format!("{in_sync} replicas of a partition of topic {} are in sync, and min.insync.replicas is {least}", it.name),
+            format!(
+                "{} in sync in a partition of topic {}, and min.insync.replicas is {least}",
+                counted_verb(in_sync, "replica", "are"),
+                it.name
+            ),
             "the brokers reject records until enough replicas are in sync; rows wait in the table",
             "restore the missing brokers",
         ));
@@ -162,8 +172,9 @@ pub(super) fn contents(it: &Topic, wanted: &Wanted) -> Vec<Finding> {
         let what = match wanted.keyless {
             Some(0) => format!("topic {} is compacted", it.name),
             Some(rows) => format!(
-                "topic {} is compacted, and {rows} rows without a key wait for it",
-                it.name
+                "topic {} is compacted, and {} for it without a key",
+                it.name,
+                counted_verb(rows, "row", "wait")
             ),
             None => format!(
                 "topic {} is compacted, and the table has no column for keys",

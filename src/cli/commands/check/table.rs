@@ -2,6 +2,7 @@
 
 use super::finding::{Code, Finding};
 use super::{hazards, ids};
+use crate::numbers::counted;
 use crate::postgres::Trigger;
 use crate::postgres::inspect::TableShape;
 
@@ -85,7 +86,7 @@ pub(super) fn not_unique(table: &str, id: &str) -> Finding {
         Code::IdNotUnique,
         format!("two rows can have the same {id}"),
         "rows are then deleted one by one, which is slower, and two rows with the same id and time are one event to consumers",
-        format!("ALTER TABLE {table} ADD PRIMARY KEY ({id})"),
+        format!("ALTER TABLE {table} ADD PRIMARY KEY (\"{id}\")"),
     )
 }
 
@@ -101,20 +102,24 @@ pub(super) fn event_id_not_unique(table: &str, column: &str) -> Finding {
 pub(super) fn future(rows: i64) -> Finding {
     Finding::warning(
         Code::CreatedAt,
-        format!("created_at of {rows} waiting rows is more than a minute in the future"),
+        format!(
+            "created_at of {} is more than a minute in the future",
+            counted(rows, "waiting row")
+        ),
         "created_at is the record's timestamp, which consumers and retention by time use; Kafka may reject one that is an hour ahead",
         "use the column's default, or synchronise the clocks of the writers",
     )
 }
 
-/// Reports on the parts of the table. `table` is its configured name.
-pub(super) fn shape(shape: &TableShape, table: &str) -> Vec<Finding> {
+/// Reports on the parts of the table. `table` is its configured name, `created_at` that of a
+/// column.
+pub(super) fn shape(shape: &TableShape, table: &str, created_at: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     found.extend(trigger(shape, table));
     found.extend(bypasses(shape));
     found.extend(deletes(shape, table));
     found.extend(upkeep(shape, table));
-    found.extend(times(shape));
+    found.extend(times(shape, created_at));
     found.extend(ids::sequence(shape.sequence.as_ref()));
     found.extend(hazards::hazards(&shape.hazards));
     found
@@ -245,7 +250,7 @@ fn upkeep(shape: &TableShape, table: &str) -> Vec<Finding> {
     found
 }
 
-fn times(shape: &TableShape) -> Option<Finding> {
+fn times(shape: &TableShape, created_at: &str) -> Option<Finding> {
     let default = shape.created_at_default.as_deref();
     let is_time = default.is_some_and(|text| TIMES.iter().any(|time| text.contains(time)));
     (shape.has_created_at && !is_time).then(|| {
@@ -256,7 +261,10 @@ fn times(shape: &TableShape) -> Option<Finding> {
                 Some(default) => format!("the default of created_at is {default}"),
             },
             "it is the record's timestamp and part of the event's identity; `status` computes ages from it",
-            "ALTER TABLE ... ALTER COLUMN ... SET DEFAULT now(), unless the writers set the time themselves",
+            format!(
+                "ALTER TABLE {} ALTER COLUMN \"{created_at}\" SET DEFAULT now(), unless the writers set the time themselves",
+                shape.quoted
+            ),
         )
     })
 }

@@ -160,7 +160,7 @@ fn there(cluster: &Cluster, it: &Topic, wanted: &Wanted) -> Vec<Finding> {
             Code::TopicUntold,
             format!("the Write ACL on topic {} was not tested: {word}", it.name),
             "a missing ACL would show only when the first row is rejected",
-            format!("grant the user the ACL DescribeConfigs on topic {}, or send one event: doorbell emit", it.name),
+            format!("grant the user the ACL DescribeConfigs on topic {}, or send one event: doorbell emit --table '{}' --type test --tombstone", it.name, wanted.outbox),
         )),
     }
     found.extend(settings::sizes(cluster, it, wanted));

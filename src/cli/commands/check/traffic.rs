@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::finding::{Code, Finding};
-use crate::describe::{age, described, end, waiting};
+use crate::describe::{described, end, waiting};
+use crate::numbers::{age, counted, counted_verb};
 use crate::postgres::inspect::DeadReason;
 use crate::postgres::{Holder, Pause, Status};
 
@@ -85,7 +86,7 @@ fn held(status: &Status) -> Option<Finding> {
     (keys > 0).then(|| {
         Finding::warning(
             Code::KeysHeld,
-            format!("{keys} keys wait behind a row that Kafka rejected"),
+            counted_verb(keys, "key", "wait") + " behind a row that Kafka rejected",
             "rows of these keys stay in the table, by the policy hold-key; all others are sent",
             "the relay's log names the rows and Kafka's reason: correct them with UPDATE, or DELETE them; they are retried within a minute",
         )
@@ -97,7 +98,7 @@ fn kept(status: &Status) -> Option<Finding> {
     (rows > 0).then(|| {
         Finding::warning(
             Code::RowsKept,
-            format!("{rows} rows that Kafka has stay in the table"),
+            counted_verb(rows, "row", "stay") + " in the table although Kafka has them",
             "a trigger, a rule, row security or a foreign key keeps them: they take room in flight, and the next relay sends them again",
             "resolve deletes-kept, foreign-keys, rules or row-security; the relay's log names the first row, and retries within a minute",
         )
@@ -178,9 +179,9 @@ fn delivery(status: &Status, old: Duration) -> Option<Finding> {
         (None, oldest) => Some(Finding::error(
             Code::NoLeader,
             format!(
-                "{}, and {} rows wait{}",
+                "{}, and {}{}",
                 no_leader(status),
-                status.backlog,
+                counted_verb(status.backlog, "row", "wait"),
                 oldest.map_or_else(String::new, |it| format!(", the oldest for {}", age(it)))
             ),
             "nothing is delivered",
@@ -190,8 +191,8 @@ fn delivery(status: &Status, old: Duration) -> Option<Finding> {
             Finding::error(
                 Code::Stuck,
                 format!(
-                    "the oldest of {} rows has waited for {} although a relay leads",
-                    status.backlog,
+                    "the oldest of {} has waited for {} although a relay leads",
+                    counted(status.backlog, "row"),
                     age(oldest)
                 ),
                 "Kafka does not accept rows, or the database does not return them, or more is written than can be sent",
@@ -250,7 +251,7 @@ fn dead_letters(status: &Status, dead: &[DeadReason], name: &str) -> Option<Find
     };
     Some(Finding::warning(
         Code::DeadLetters,
-        format!("{count} rows that Kafka rejected are in the dead letters{why}"),
+        counted_verb(count, "dead letter", "are") + " kept of rows that Kafka rejected" + &why,
         "they are kept, and are not sent again by themselves",
         format!(
             "doorbell dead list --table '{name}' shows the reasons; remove the causes, then: doorbell dead retry --all --table '{name}'"

@@ -8,6 +8,7 @@ use super::flags::CompareFlags;
 use super::pairing::{Difference, Pairing};
 use crate::cli::tally::{Tally, row};
 use crate::cli::terminal::print_json;
+use crate::numbers::counted;
 
 /// What is found, and which of it speaks against switching.
 pub(super) struct CompareReport<'a> {
@@ -81,8 +82,8 @@ impl CompareReport<'_> {
             0 => String::new(),
             doubled => format!(", of which {doubled} repeat an event"),
         };
-        row(out, "old", &format!("{} records{doubled}", found.old))?;
-        row(out, "new", &format!("{} records", found.new))?;
+        row(out, "old", &(counted(found.old, "record") + &doubled))?;
+        row(out, "new", &counted(found.new, "record"))?;
         row(out, "pairs", &found.pairs.to_string())?;
         for (topics, pairs) in &found.topics {
             row(out, "", &format!("{topics}: {pairs}"))?;

@@ -9,7 +9,7 @@ use crate::cli::exit::{Failure, Outcome};
 use crate::cli::session::{the_outbox, with_session};
 use crate::cli::terminal::{harmless, print_json, text};
 use crate::config::Settings;
-use crate::describe::counted;
+use crate::numbers::counted;
 use crate::postgres::Table;
 use crate::relay::{Preview, PreviewedRecord, PreviewedRow};
 

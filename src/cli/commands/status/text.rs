@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::cli::terminal::{BAD, CAREFUL, GOOD, TITLE, styled};
-use crate::describe::{self, age, counted, described, end, held, waiting};
+use crate::describe::{self, described, end, held, waiting};
+use crate::numbers::{age, counted, counted_verb};
 use crate::postgres::{Holder, LONG_WAIT, Pause, Status};
 
 /// Formats the status as a block of lines, with colours; [`terminal::write`] strips them where they
@@ -16,7 +17,7 @@ pub(super) fn block(status: &Status) -> String {
         writeln!(text, "  {name:8} {value}").expect("writing into a String cannot fail");
     };
     if let Some(pause) = &status.paused {
-        line("PAUSED", &styled(BAD, paused(pause)));
+        line("PAUSED", &styled(BAD, paused(pause, &status.outbox)));
     }
     let rows = counted(status.backlog, "row");
     let more = if status.backlog_is_more {
@@ -33,21 +34,14 @@ pub(super) fn block(status: &Status) -> String {
         line("dead", &styled(CAREFUL, dead));
     }
     if let keys @ 1.. = status.held_keys {
-        let (keys, verb) = (
-            counted(keys, "key"),
-            if keys == 1 { "waits" } else { "wait" },
-        );
-        let held =
-            format!("{keys} {verb} behind a row that Kafka rejected; see `doorbell held list`");
+        let keys = counted_verb(keys, "key", "wait");
+        let held = format!("{keys} behind a row that Kafka rejected; see `doorbell held list`");
         line("held", &styled(CAREFUL, held));
     }
     if let rows @ 1.. = status.kept_rows {
-        let (rows, verb) = (
-            counted(rows as i64, "row"),
-            if rows == 1 { "stays" } else { "stay" },
-        );
+        let rows = counted_verb(rows, "row", "stay");
         let kept = format!(
-            "{rows} that Kafka has {verb} in the table; run `doorbell check` to find what keeps them"
+            "{rows} in the table although Kafka has them; run `doorbell check` to find the cause"
         );
         line("kept", &styled(CAREFUL, kept));
     }
@@ -81,9 +75,10 @@ pub(super) fn block(status: &Status) -> String {
         "of an earlier version" => {
             format!(": it rings at every insert, which slows writers down; {migrate}")
         }
-        "disabled" => {
-            ": rows wait for the sweep; ALTER TABLE ... ENABLE TRIGGER doorbell_ring".to_owned()
-        }
+        "disabled" => format!(
+            ": rows wait for the sweep; ALTER TABLE {} ENABLE TRIGGER doorbell_ring",
+            status.outbox
+        ),
         _ => String::new(),
     };
     let style = if remedy.is_empty() { GOOD } else { CAREFUL };
@@ -131,14 +126,14 @@ fn backlog(status: &Status) -> String {
     format!("{more}{}", status.backlog)
 }
 
-fn paused(pause: &Pause) -> String {
+fn paused(pause: &Pause, outbox: &str) -> String {
     let part = |before: &str, text: &Option<String>| {
         let text = text.as_ref().map(|text| format!("{before}{text}"));
         text.unwrap_or_default()
     };
     let (by, reason) = (part(" by ", &pause.by), part(": ", &pause.reason));
     let age = age(pause.seconds);
-    format!("for {age}{by}{reason}; no row is sent until `doorbell resume`")
+    format!("for {age}{by}{reason}; no row is sent until `doorbell resume --table '{outbox}'`")
 }
 
 fn leader(status: &Status) -> String {

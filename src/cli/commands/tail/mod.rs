@@ -14,8 +14,8 @@ use crate::cli::exit::{Failure, Outcome};
 use crate::cli::session::the_outbox;
 use crate::cli::terminal::{harmless, print_json, text};
 use crate::config::Settings;
-use crate::describe::{age, counted};
 use crate::kafka::{FollowedRecord, TopicFollower};
+use crate::numbers::{age, counted};
 
 /// One wait for records.
 const TURN: Duration = Duration::from_millis(200);

@@ -9,8 +9,8 @@ use crate::cli::exit::{Failure, Outcome};
 use crate::cli::session::with_session;
 use crate::cli::terminal::print_json;
 use crate::config::{Outbox, Settings};
-use crate::describe::age;
 use crate::kafka::{OffsetRange, TopicReader, ago};
+use crate::numbers::age;
 use crate::postgres::{self, DeadLetter, DeadLetters, HeldRow, Table, WaitingRow};
 
 /// How far back it looks into the topics.

@@ -9,6 +9,7 @@ use super::judge::{Findings, Offender};
 use crate::cli::tally::{Tally, row};
 use crate::cli::terminal::print_json;
 use crate::kafka::TopicReader;
+use crate::numbers::{counted, counted_verb};
 
 #[derive(Debug, Serialize)]
 struct Topic {
@@ -86,42 +87,55 @@ impl<'a> VerifyReport<'a> {
         writeln!(out, "{}", self.outbox)?;
         for topic in &self.topics {
             let (partitions, expired) = (topic.partitions, topic.expired);
-            let text = format!("{}, {partitions} partitions", topic.name);
+            let text = format!("{}, {}", topic.name, counted(partitions, "partition"));
             row(out, "topic", &text)?;
             if expired > 0 {
                 let text = format!(
-                    "its first {expired} offsets have no record, by retention or compaction: events there cannot be found"
+                    "{} at its beginning without a record, by retention or compaction: events there cannot be found",
+                    counted(expired, "offset")
                 );
                 row(out, "", &text)?;
             }
         }
         let number = |count: u64| Some(count.to_string());
-        let if_any = |count: u64, what: &str| (count > 0).then(|| format!("{count}{what}"));
+        let if_any = |count: u64, text: &dyn Fn(u64) -> String| (count > 0).then(|| text(count));
         let listed = |tally: &Option<Tally<i64>>| number(tally.as_ref()?.count);
-        let sent = if_any(found.sent_but_in_table, " that are already sent");
-        let sent = sent.map_or(String::new(), |sent| format!(", and {sent}"));
+        let sent = if_any(found.sent_but_in_table, &|rows| {
+            format!(", and {} sent already", counted_verb(rows, "row", "are"))
+        });
         let unaccounted = found.unaccounted.map(|ids| {
-            format!("{ids} ids: rolled back, sent elsewhere, deleted by hand, or lost; --ids FILE tells which")
+            let ids = counted(ids, "id");
+            format!("{ids}: rolled back, sent elsewhere, deleted by hand, or lost; --ids FILE tells which")
         });
         for (name, text) in [
             ("records", number(found.records)),
             ("events", number(found.events)),
             (
                 "foreign",
-                if_any(self.foreign, " records of other programs"),
+                if_any(self.foreign, &|it| {
+                    counted(it, "record") + " of other programs"
+                }),
             ),
             (
                 "reused ids",
-                if_any(
-                    found.repeated_seqs,
-                    ": the sequence was reset, a backup was restored, or two outboxes use one topic; --ids cannot distinguish these rows",
-                ),
+                if_any(found.repeated_seqs, &|ids| {
+                    format!(
+                        "{ids}: the sequence was reset, a backup was restored, or two outboxes use one topic; --ids cannot distinguish these rows"
+                    )
+                }),
             ),
             (
                 "waiting",
-                Some(format!("{} rows in the table{sent}", found.waiting)),
+                Some(format!(
+                    "{} in the table{}",
+                    counted(found.waiting, "row"),
+                    sent.unwrap_or_default()
+                )),
             ),
-            ("parked", if_any(found.parked, " dead letters")),
+            (
+                "parked",
+                if_any(found.parked, &|it| counted(it, "dead letter")),
+            ),
             ("missing", listed(&found.missing)),
             ("unaccounted", unaccounted),
             ("not in --ids", listed(&found.unlisted)),

@@ -12,12 +12,12 @@ use tracing::info;
 
 use super::query::Query;
 use super::view::{Action, Confirmation, Outcome};
-use crate::describe::counted;
 use crate::http::auth::Client;
 use crate::http::form::Form;
 use crate::http::responses::{HttpError, page, see_other};
 use crate::http::state::AppState;
 use crate::http::ui::Here;
+use crate::numbers::counted;
 use crate::postgres::{DeadLetters, Selection, Session};
 
 type Posted = (State<Arc<AppState>>, HeaderMap, Body);

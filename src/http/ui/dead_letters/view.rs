@@ -5,10 +5,10 @@ use std::fmt;
 use askama::Template;
 
 use super::query::Query;
-use crate::describe::{age, counted};
 use crate::http::form::{Form, bad};
 use crate::http::responses::HttpError;
 use crate::http::ui::Page;
+use crate::numbers::{age, counted};
 use crate::postgres::{
     DETAIL_CHARS, DeadLetter, DeadLetterContents, Facet, LetterRefusal, PREVIEW_CHARS, Selection,
 };

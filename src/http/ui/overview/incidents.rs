@@ -1,7 +1,7 @@
 //! The incident log as the page shows it.
 
 use super::words::clock;
-use crate::describe::age;
+use crate::numbers::age;
 use crate::relay::{Change, ChangeKind, Snapshot};
 
 /// One line.

@@ -6,9 +6,9 @@ use super::chart::{self, Chart};
 use super::history::{History, HistoryPoint, STAGES};
 use super::incidents::Incident;
 use super::words::{clock_of_day, figure, grouped};
-use crate::describe::age;
 use crate::http::health::OutboxHealth;
 use crate::http::ui::advice::{Advice, advised};
+use crate::numbers::{age, counted};
 use crate::relay::{Backlog, BellState, ProblemKind, Role, Snapshot};
 
 /// The sweep counts no further.
@@ -204,8 +204,11 @@ fn meaning(health: &OutboxHealth, history: &History) -> String {
         }
         _ if history.rate() > 0.0 => {
             format!(
-                "{} rows a second reach Kafka; {wait}.",
-                figure(history.rate())
+                "{} a second; {wait}.",
+                match figure(history.rate()) {
+                    one if one == "1" => "1 row reaches Kafka".to_owned(),
+                    rows => format!("{rows} rows reach Kafka"),
+                }
             )
         }
         _ if backlog.is_some_and(|it| it.rows > 0) => {
@@ -251,8 +254,10 @@ fn dead(relay: &Snapshot) -> String {
 fn parked(rows: u64, last: Option<&str>) -> String {
     let count = match rows {
         0 => "This relay has moved no row to the dead letters since it started.".into(),
-        1 => "This relay has moved 1 row to the dead letters since it started.".into(),
-        rows => format!("This relay has moved {rows} rows to the dead letters since it started."),
+        rows => format!(
+            "This relay has moved {} to the dead letters since it started.",
+            counted(rows, "row")
+        ),
     };
     match last {
         Some(why) => format!("{count} Kafka rejected the last one: {why}."),

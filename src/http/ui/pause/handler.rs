@@ -10,12 +10,12 @@ use axum::response::Response;
 use tracing::info;
 
 use crate::config::TableName;
-use crate::describe::age;
 use crate::http::auth::Client;
 use crate::http::form::{Form, bad};
 use crate::http::responses::{HttpError, page, see_other};
 use crate::http::state::AppState;
 use crate::http::ui::{Here, Page};
+use crate::numbers::age;
 use crate::postgres::{self, Session, Switched, pause_of, switch};
 
 #[derive(Template)]
