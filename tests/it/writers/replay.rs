@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Consumer, Received, Transaction, World, create_topic, delete_records, doorbell, produce,
-    refused,
+    Consumer, Received, Transaction, World, create_topic, delete_records, doorbell, last_words,
+    produce, refused,
 };
 
 /// An event of a relay, as a record.
@@ -131,8 +131,9 @@ fn what_cannot_be_replayed_is_refused_in_one_line_and_nothing_is_sent() {
     produce(&world, &world.topic, &[Received::of("foreign")], None);
     let replay =
         |more: &[&str]| world.doorbell(&[&["replay", "--from", &world.topic], more].concat());
+    // Its log has begun.
     refused(
-        &replay(&["--to", &to]),
+        &last_words(replay(&["--to", &to])),
         1,
         &[
             "partition 0, offset 1",
