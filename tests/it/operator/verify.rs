@@ -72,7 +72,7 @@ fn a_clean_run_passes_and_rows_in_the_table_are_waiting() {
     assert_eq!((answer["unaccounted"].as_u64(), code), (Some(1), 0));
     refused(&verify(&world, &["--strict"]), 1, &["1 unaccounted for"]);
     let text = stdout(&verify(&world, &[]));
-    assert!(text.contains("unaccounted   1 ids"), "{text}");
+    assert!(text.contains("unaccounted   1 id:"), "{text}");
     assert!(text.contains("waiting       2 rows"), "{text}");
 }
 

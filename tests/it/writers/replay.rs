@@ -72,7 +72,7 @@ fn records_are_replayed_as_they_were_into_another_topic_and_into_their_own() {
     }
     assert_eq!(consumer.received.len(), 60);
     // What is there already is left out; what is asked for is chosen by key, type and time.
-    assert!(replay(&["--to", &to, "--resume"]).contains("60 were there already"));
+    assert!(replay(&["--to", &to, "--resume"]).contains("60 records were there already"));
     replay(&["--to", &to, "--key", "k3", "--type", "Odd"]);
     replay(&["--to", &to, "--type", "Odd", "--key", "k2"]);
     replay(&["--to", &to, "--since", "1h"]);
