@@ -108,7 +108,7 @@ fn what_is_wrong_stands_on_one_line_with_what_was_meant() {
             ["'soon'", "--start-timeout"],
         ),
         (&["run", "--sweep"], ["--sweep", "none was supplied"]),
-        (&["emit", "x"], ["not provided", "--type"]),
+        (&["replay", "--to", "x"], ["not provided", "--from"]),
         (&["run", "more"], ["'more'", "see `doorbell run"]),
         (
             &["dead", "show", "abc"],
