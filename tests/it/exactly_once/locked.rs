@@ -27,6 +27,7 @@ fn more_locked_rows_than_receipts_name_wait_no_longer_than_their_locks() {
 }
 
 #[test]
+#[ignore = "it takes a minute or more of both processors"]
 fn tens_of_thousands_of_locked_rows_hold_up_no_other() {
     const ROWS: usize = 40_000;
     let mut world = World::new("lockedheap");
@@ -65,6 +66,7 @@ fn receipt_bytes(world: &World) -> usize {
 }
 
 #[test]
+#[ignore = "it takes a minute or more of both processors"]
 fn receipts_beside_many_locked_rows_take_a_bounded_rate() {
     const LOCKED_ROWS: usize = 15_000;
     let mut world = prepared("lockedreceipts");

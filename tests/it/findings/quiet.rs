@@ -137,7 +137,7 @@ fn sessions_that_are_busy_hold_no_old_snapshot_and_those_of_other_databases_noth
     let url = || url.clone();
     // A transaction that is long and reads committed rows, while others write.
     let reader = Busy::with(url(), "BEGIN", "SELECT count(*) FROM pg_class");
-    let writer = Busy::with(url(), "", "SELECT pg_current_xact_id()");
+    let writer = Busy::with(url(), "", "SELECT pg_current_xact_id(), pg_sleep(0.01)");
     // VACUUM, which other vacuums do not wait for.
     world.sql("CREATE TABLE wide AS SELECT repeat('x', 1000) FROM generate_series(1, 350)");
     let vacuum = Busy::with(
@@ -155,14 +155,14 @@ fn sessions_that_are_busy_hold_no_old_snapshot_and_those_of_other_databases_noth
     other.sql_on(&mut elsewhere, &format!("BEGIN; {locks}"));
     let long = |kind: &str, world: &mut World| {
         let long = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '{kind}%' AND xact_start < clock_timestamp() - interval '2 seconds' AND datname = current_database()"
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '{kind}%' AND xact_start < clock_timestamp() - interval '5 seconds' AND datname = current_database()"
         );
         world.await_number(&long, 1);
     };
     long("VACUUM", &mut world);
     long("SELECT count(*) FROM pg_class", &mut world);
     for _ in 0..10 {
-        Checkup::of(&world, &["--old", "1s"]).lacks(INFERRED);
+        Checkup::of(&world, &["--old", "4s"]).lacks(INFERRED);
         assert_status_is_quiet(&world);
     }
     // A cursor keeps the snapshot of its first row.
@@ -172,7 +172,7 @@ fn sessions_that_are_busy_hold_no_old_snapshot_and_those_of_other_databases_noth
         "SET application_name = 'cursor'; BEGIN; DECLARE c CURSOR FOR SELECT * FROM pg_class; FETCH c",
     );
     let end = eventually("the cursor is old", || {
-        let checkup = Checkup::of(&world, &["--old", "1s"]);
+        let checkup = Checkup::of(&world, &["--old", "4s"]);
         let found = !checkup.all("snapshot-held").is_empty();
         found.then(|| checkup.finds("warning", "snapshot-held", &["\"cursor\""]))
     });
@@ -186,9 +186,9 @@ fn sessions_that_are_busy_hold_no_old_snapshot_and_those_of_other_databases_noth
         "SELECT count(*) FROM many WHERE pg_sleep(0.001) IS NOT NULL",
     );
     let workers = "SELECT least(count(*), 1) FROM pg_stat_activity WHERE backend_type = 'parallel worker' AND datname = current_database() \
-        AND xact_start < clock_timestamp() - interval '2 seconds'";
+        AND xact_start < clock_timestamp() - interval '5 seconds'";
     world.await_number(workers, 1);
-    let checkup = Checkup::of(&world, &["--old", "1s"]);
+    let checkup = Checkup::of(&world, &["--old", "4s"]);
     checkup.finds("warning", "snapshot-held", &["\"parallel\""]);
     assert_eq!(
         checkup.all("snapshot-held").len(),
@@ -298,13 +298,13 @@ fn rows_flow_past_one_that_is_held_and_a_relay_of_few_connections_finds_its_own(
 
     // As many as a leader opens; those of the command are not counted.
     let roles = Roles::new(&mut world);
-    let limit = format!("ALTER ROLE {} CONNECTION LIMIT 4", roles.relay);
-    world.sql(&limit);
+    let limit = |sessions| format!("ALTER ROLE {} CONNECTION LIMIT {sessions}", roles.relay);
+    world.sql(&limit(4));
     let url = world.url_as(&roles.relay);
     for _ in 0..5 {
         Checkup::of(&world, &["--database-url", &url]).lacks(&["connections"]);
     }
-    world.sql(&limit.replace('4', "3"));
+    world.sql(&limit(3));
     Checkup::of(&world, &["--database-url", &url]).finds("warning", "connections", &["3"]);
     roles.drop(&mut world);
 }

@@ -210,6 +210,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "operator::check::a_takeover_from_a_frozen_leader_takes_one_role",
     ),
     (
+        "ADD UNIQUE (",
+        "mapping::none::without_a_time_the_id_must_be_unique",
+    ),
+    (
         "ALTER ROLE … CONNECTION LIMIT",
         "operator::check::rights_are_held_against_those_that_the_relay_needs",
     ),

@@ -67,7 +67,7 @@ fn rows_without_type_and_time_are_sent_parked_retried_and_verified() {
         }
         let flags = mapped.flags(&[]);
         let checkup = Checkup::of(&mapped.world, &flags);
-        checkup.finds("error", "no-leader", &["1 rows wait"]);
+        checkup.finds("error", "no-leader", &["1 row waits"]);
         checkup.lacks(&["created-at", "column-required", "table-unfit"]);
     }
 }

@@ -92,11 +92,13 @@ impl Consumer {
             .set("enable.partition.eof", "true")
             .create()
             .expect("a consumer");
-        let metadata = inner
-            .fetch_metadata(Some(topic), PATIENCE)
-            .expect("metadata of the topic");
+        // A broker may hear of a topic later than the one that created it.
+        let metadata = eventually(&format!("topic {topic} exists"), || {
+            let metadata = inner.fetch_metadata(Some(topic), PATIENCE);
+            let metadata = metadata.expect("metadata of the topic");
+            (!metadata.topics()[0].partitions().is_empty()).then_some(metadata)
+        });
         let partitions = metadata.topics()[0].partitions();
-        assert!(!partitions.is_empty(), "topic {topic} does not exist");
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition_offset(topic, partition.id(), Offset::Beginning)
@@ -273,7 +275,7 @@ fn create<'a>(world: &World, mut new: NewTopic<'a>, settings: &[(&'a str, &'a st
         match results.next().expect("one for each topic") {
             // On a busy machine a broker's heartbeat is late, and no broker counts as alive for a
             // moment.
-            Err((_, Code::InvalidReplicationFactor)) => None,
+            Err((_, Code::InvalidReplicationFactor | Code::InvalidReplicaAssignment)) => None,
             result => Some(result.expect("the topic is created")),
         }
     });

@@ -70,9 +70,9 @@ async fn send_back_statement(session: &mut Session, place: &LetterPlace) -> Resu
         .await?;
     let c = &place.columns;
     let required = [
+        (Some(c.id.as_str()), "row_id", "row_id"),
         (c.created_at.as_deref(), "created_at", "created_at"),
         (c.event_type.as_deref(), "type", "type"),
-        (Some(c.id.as_str()), "row_id", "row_id"),
         (Some(c.payload.as_str()), "payload", "payload_bytes"),
     ];
     let required = required.into_iter();
