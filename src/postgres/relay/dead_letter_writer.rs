@@ -53,12 +53,12 @@ impl DeadLetterWriter {
             }
             None => (String::new(), ""),
         };
+        // The table is named by DELETE first: its lock comes before the weaker one of the SELECT.
         let park = format!(
             "WITH {ASK}, \
-             doorbell_free AS (SELECT {id} AS doorbell_row, doorbell_time, doorbell_reason, doorbell_code \
-             FROM {from} doorbell_o, doorbell_ask WHERE {asked} FOR UPDATE OF doorbell_o SKIP LOCKED), \
              moved (row_id, created_at, type, payload, key, topic, headers, routed, reason, code{columns}) AS (\
-             DELETE FROM {from} USING doorbell_free WHERE {id} = doorbell_row AND {created_at} = doorbell_time \
+             DELETE FROM {from} USING (SELECT {id} AS doorbell_row, doorbell_time, doorbell_reason, doorbell_code \
+             FROM {from} doorbell_o, doorbell_ask WHERE {asked} FOR UPDATE OF doorbell_o SKIP LOCKED) doorbell_free WHERE {id} = doorbell_row AND {created_at} = doorbell_time \
              RETURNING {id}, {created_at}, coalesce({event_type}, ''), {payload}, {key}, {topic}, {headers}, {routed}, doorbell_reason, doorbell_code{kept}) \
              INSERT INTO doorbell.dead (outbox, row_id, created_at, type, payload, payload_bytes, key, key_bytes, topic, headers, routed_to, \
              reason, code, payload_size, key_size, headers_size, attempts{columns}) \

@@ -57,6 +57,7 @@ pub(crate) struct Deleter {
     delete_unlocked_with_receipt: String,
     update_receipt: String,
     left: String,
+    lock: String,
     of_same_ids: String,
     /// Whether a conditional rule of the table forbids WITH.
     is_ruled: bool,
@@ -103,6 +104,7 @@ impl Deleter {
             is_ruled: false,
             retries: false,
             careful_until: None,
+            lock: format!("LOCK TABLE {table} IN ROW EXCLUSIVE MODE"),
             of_same_ids: format!(
                 "SELECT {id}, {created_at} FROM {table}, (SELECT doorbell_id FROM unnest($1::bigint[]) \
                  AS u (doorbell_id) OFFSET 0) doorbell_ask WHERE {id} = doorbell_id"
@@ -182,6 +184,9 @@ impl Deleter {
                 if commit != Commit::Later {
                     session.batch("SET LOCAL synchronous_commit = on").await?;
                 }
+                // A session that reads first and then waits for the lock of a delete would be in
+                // the way of one that holds that lock and asks for a stronger one, as TRUNCATE does.
+                session.batch(&self.lock).await?;
                 let before = self.of_same_ids(session, rows).await?;
                 let delete = &self.delete_unlocked;
                 let deleted = session.run(delete, |q| q.bind(ids(rows)).bind(times(rows)));

@@ -1,9 +1,9 @@
 //! Locks of others: the relay's looks at them are a small share of the time, and waiting for one
-//! leaves no session behind.
+//! leaves no session behind and is in nobody's way.
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Instance, Meter, Relay, World, create_topic};
+use crate::support::{Instance, Meter, Relay, World, create_topic, eventually};
 
 #[test]
 fn looks_at_the_holders_of_gaps_take_a_small_share_of_the_time_among_thousands_of_locks() {
@@ -56,4 +56,34 @@ fn a_relay_that_ends_while_it_waits_for_a_lock_leaves_no_session_behind() {
     // The lock is held all the while.
     world.await_number(SESSIONS, 0);
     world.sql_on(&mut other, "COMMIT");
+}
+
+/// A session that locks the table against writers and then empties it asks for a stronger lock than
+/// it has. A relay that waits for it and has a weak lock already would deadlock with it.
+#[test]
+fn a_relay_that_waits_for_the_table_holds_no_lock_on_it() {
+    const LOCKS: &str = "SELECT l.mode || CASE WHEN l.granted THEN ' held' ELSE ' awaited' END FROM pg_locks l \
+         WHERE l.relation = 'outbox'::regclass AND l.pid IN (SELECT w.pid FROM pg_locks w JOIN pg_stat_activity a USING (pid) \
+         WHERE w.relation = l.relation AND NOT w.granted AND a.application_name LIKE 'doorbell %')";
+    let mut world = World::new("nolock");
+    create_topic(&world, &world.topic, 1, &[]);
+    let mut user = world.connect();
+    let relay = Relay::leading(&world, &[]);
+    // The first deletes find no row, so the later ones look before they delete. The last rows are
+    // moved to the dead letters.
+    for headers in ["NULL", "NULL", "'[1]'"] {
+        world.sql_on(
+            &mut user,
+            &format!(
+                "BEGIN; INSERT INTO outbox (type, headers) SELECT 'x', {headers} FROM generate_series(1, 5000); COMMIT; \
+                 BEGIN; LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE"
+            ),
+        );
+        let locks = eventually("a session of the relay that waits", || {
+            Some(world.texts(LOCKS)).filter(|it| !it.is_empty())
+        });
+        assert_eq!(locks, ["RowExclusiveLock awaited"], "headers {headers}");
+        world.sql_on(&mut user, "TRUNCATE outbox; COMMIT");
+    }
+    assert!(relay.stop().success());
 }
