@@ -25,7 +25,8 @@ use crate::relay::term_state::AfterTerm;
 
 /// Starts at one row before the search: the process may have been killed for other reasons.
 const STARTS: i64 = 3;
-/// Rows of a probe batch at first.
+/// Rows of a probe batch at first. Each that passes beyond the suspected rows makes the next one
+/// twice as large: a relay that others kill often has to reach the rows behind, too.
 const PROBE_ROWS: usize = 100;
 /// Each crash during a probe batch makes the next ones this many times smaller.
 const SMALLER: usize = 10;
@@ -47,7 +48,7 @@ fn decide(starts: &CrashCount) -> Start {
         _ if starts.count < STARTS => Start::Normal,
         [] => Start::Probe(PROBE_ROWS),
         [row] if starts.crashes >= CRASHES => Start::Without(*row),
-        rows => Start::Probe((rows.len() / SMALLER).clamp(1, PROBE_ROWS)),
+        rows => Start::Probe((rows.len() / SMALLER).max(1)),
     }
 }
 
@@ -128,13 +129,14 @@ impl OutboxRelay {
         probe_rows: usize,
         suspected: i64,
     ) -> Result<Option<Sessions>, RelayError> {
-        let (mut from, mut passed) = (i64::MIN, 0);
+        let (mut from, mut passed, mut beyond) = (i64::MIN, 0, PROBE_ROWS);
         // The culprit was in a window that began with the first row.
         while passed < self.outbox.in_flight_rows {
             let most = if from <= suspected {
                 probe_rows
             } else {
-                PROBE_ROWS
+                beyond *= 2;
+                beyond / 2
             };
             let most = most.min(self.outbox.in_flight_rows);
             let rows = self.next_rows(&mut sessions, from, most).await?;
@@ -239,6 +241,7 @@ mod tests {
         assert_eq!(seen(1, 0, 0), Start::Normal);
         assert_eq!(seen(2, 1, 5), Start::Normal);
         assert_eq!(seen(3, 0, 0), Start::Probe(100));
+        assert_eq!(seen(4, 3_200, 0), Start::Probe(320));
         assert_eq!(seen(4, 100, 0), Start::Probe(10));
         assert_eq!(seen(5, 10, 0), Start::Probe(1));
         assert_eq!(seen(5, 7, 0), Start::Probe(1));
