@@ -53,15 +53,16 @@ pub enum SnapshotHolder {
 /// Sessions of other databases hold back nothing here, but slots and standbys do. Vacuum ignores a
 /// VACUUM, and a parallel worker has the snapshot of its session. A session that is busy may take a
 /// new snapshot with each statement of a long transaction: its own is old if the statement is, if
-/// the transaction has written, or by the transactions since. `to_jsonb`: `inactive_since` exists
-/// from PostgreSQL 17 on. `$1`: seconds from which a session or an inactive slot counts; `$2`:
-/// transactions from which the others count.
+/// the transaction has written, or by the transactions since. They are counted from the snapshot of
+/// this query: beside a long transaction of any database every new snapshot reaches far back.
+/// `to_jsonb`: `inactive_since` exists from PostgreSQL 17 on. `$1`: seconds from which a session or
+/// an inactive slot counts; `$2`: transactions from which the others count.
 pub(crate) const PINS: &str = "SELECT 'session' AS kind, a.application_name AS name, a.pid, a.usename::text AS user, pg_catalog.host(a.client_addr) AS address, a.state, \
     pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - a.xact_start) AS seconds, \
     greatest(pg_catalog.age(a.backend_xmin), pg_catalog.age(a.backend_xid))::bigint AS transactions FROM pg_catalog.pg_stat_activity a \
     WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type NOT IN ('autovacuum worker', 'walsender', 'parallel worker') \
     AND coalesce(a.backend_xmin, a.backend_xid) IS NOT NULL AND a.xact_start < pg_catalog.clock_timestamp() - $1 * interval '1 second' \
-    AND (a.backend_xid IS NOT NULL OR a.state_change < pg_catalog.clock_timestamp() - $1 * interval '1 second' OR pg_catalog.age(a.backend_xmin) >= 1000) \
+    AND (a.backend_xid IS NOT NULL OR a.state_change < pg_catalog.clock_timestamp() - $1 * interval '1 second' OR pg_catalog.age(a.backend_xmin) - pg_catalog.age(pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::xid) >= 1000) \
     AND a.pid NOT IN (SELECT v.pid FROM pg_catalog.pg_stat_progress_vacuum v) \
     UNION ALL SELECT CASE WHEN s.active THEN 'slot' ELSE 'idle-slot' END, s.slot_name::text, s.active_pid, NULL, NULL, NULL, i.seconds, pg_catalog.age(s.xmin)::bigint \
     FROM pg_catalog.pg_replication_slots s LEFT JOIN LATERAL (SELECT t.seconds FROM pg_catalog.date_part('epoch', \
