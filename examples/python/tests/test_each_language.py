@@ -149,7 +149,8 @@ def test_both_rows_or_neither_and_each_effect_once(
     with psycopg.connect(database_url) as holder:
         holder.execute("SELECT pg_advisory_xact_lock(1)")
         consumer = consume(first)
-        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted)"
+        waits = """SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
         until(lambda: consumer.poll() is not None or database.execute(waits).fetchone()[0], "it waits in its COMMIT")
         assert consumer.poll() is None, first.read_text()
         assert totals(database) == (0, 0), "claim and effect are not visible before the commit"
