@@ -43,7 +43,8 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// relay does not wait for that.
 const SEES_DEAD: &str = "coalesce((SELECT count(*) = 2 AND bool_and(pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT')) \
         FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass('doorbell.dead') AND a.attname IN ('outbox', 'retried_at')), false) \
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.relation = pg_catalog.to_regclass('doorbell.dead') AND l.mode = 'AccessExclusiveLock')";
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.relation = pg_catalog.to_regclass('doorbell.dead') AND l.mode = 'AccessExclusiveLock' \
+        AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))";
 
 /// Looks up the outbox by its quoted name, in one statement that also returns `more` columns.
 ///

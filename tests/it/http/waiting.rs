@@ -64,6 +64,24 @@ fn held_paused_and_dead_rows_are_counted() {
     assert!(relay.stop().success());
 }
 
+/// A copy of the database has tables of the same OIDs, and its locks stand in the same list.
+#[test]
+fn dead_letters_are_counted_while_those_of_a_copy_of_the_database_are_locked() {
+    let mut world = World::new("original");
+    create_topic(&world, &world.topic, 1, &[]);
+    bury(&mut world, 3, "Common");
+    let copy = world.copy("copy");
+    let mut user = copy.connect();
+    copy.sql_on(
+        &mut user,
+        "BEGIN; LOCK TABLE doorbell.dead IN ACCESS EXCLUSIVE MODE",
+    );
+    let relay = Relay::leading(&world, &["--listen", "127.0.0.1:0"]);
+    await_samples(&relay, &[("doorbell_dead_letters", "3.0")]);
+    copy.sql_on(&mut user, "COMMIT");
+    assert!(relay.stop().success());
+}
+
 #[test]
 fn a_relay_whose_terms_end_without_a_look_is_never_ready_in_between() {
     const LEADING: &str = " leading";

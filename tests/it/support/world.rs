@@ -69,14 +69,33 @@ impl World {
     /// Creates a migrated database with another encoding than UTF-8.
     pub(crate) fn encoded(test: &str, encoding: &str) -> Self {
         let mut world = Self::empty(test, Services::shared().clone());
-        world.session = None;
-        let (admin, name) = (world.services.database_url.clone(), world.name.clone());
-        world.execute_at(&admin, &format!("DROP DATABASE {name} WITH (FORCE)"));
-        let create = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}'");
-        world.execute_at(&admin, &format!("{create} LOCALE 'C'"));
-        world.session = Some(world.connect());
+        world.recreate(&format!(
+            "TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+        ));
         world.migrate(&[]);
         world
+    }
+
+    /// Copies the database: its tables have the same OIDs.
+    pub(crate) fn copy(&mut self, test: &str) -> Self {
+        let mut copy = Self::empty(test, self.services.clone());
+        self.session = None;
+        copy.recreate(&format!("TEMPLATE {}", self.name));
+        self.session = Some(self.connect());
+        copy
+    }
+
+    fn recreate(&mut self, options: &str) {
+        self.session = None;
+        let (admin, name) = (self.services.database_url.clone(), self.name.clone());
+        self.execute_at(&admin, &format!("DROP DATABASE {name} WITH (FORCE)"));
+        // A session that has just been closed may still be there for a moment.
+        eventually("the database is created", || {
+            let mut session = self.connect_to(&admin);
+            let create = format!("CREATE DATABASE {name} {options}");
+            self.try_sql_on(&mut session, &create).ok()
+        });
+        self.session = Some(self.connect());
     }
 
     /// Deletes a topic that another client creates with the world as well.

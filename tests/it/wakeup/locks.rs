@@ -64,7 +64,7 @@ fn a_relay_that_ends_while_it_waits_for_a_lock_leaves_no_session_behind() {
 fn a_relay_that_waits_for_the_table_holds_no_lock_on_it() {
     const LOCKS: &str = "SELECT l.mode || CASE WHEN l.granted THEN ' held' ELSE ' awaited' END FROM pg_locks l \
          WHERE l.relation = 'outbox'::regclass AND l.pid IN (SELECT w.pid FROM pg_locks w JOIN pg_stat_activity a USING (pid) \
-         WHERE w.relation = l.relation AND NOT w.granted AND a.application_name LIKE 'doorbell %')";
+         WHERE w.relation = l.relation AND NOT w.granted AND a.datname = current_database() AND a.application_name LIKE 'doorbell %')";
     let mut world = World::new("nolock");
     create_topic(&world, &world.topic, 1, &[]);
     let mut user = world.connect();
