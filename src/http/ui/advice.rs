@@ -1,9 +1,11 @@
 //! Which entry of the runbook helps with a problem.
 
+use super::code::with_code;
 use crate::relay::{ProblemKind, Snapshot};
 
 /// What a problem is, and the entry of the runbook for it.
 pub(crate) struct Advice {
+    /// HTML.
     pub(crate) words: String,
     pub(crate) title: &'static str,
     pub(crate) anchor: String,
@@ -30,7 +32,7 @@ pub(crate) fn advised(relay: &Snapshot, words: &str) -> Advice {
         None => "DoorbellNotReady",
     };
     Advice {
-        words: words.to_owned(),
+        words: with_code(words),
         title,
         anchor: title.to_lowercase(),
     }

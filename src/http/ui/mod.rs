@@ -2,6 +2,7 @@
 //! `delivered` responds to programs.
 
 mod advice;
+mod code;
 pub(super) mod dead_letters;
 pub(super) mod delivered;
 mod frame;

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use askama::Template;
-use askama::filters::{Html, escape};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
+use super::code::escaped;
 use super::frame::{Here, Page};
 use crate::http::responses::page;
 use crate::http::state::AppState;
@@ -61,10 +61,6 @@ fn html(markdown: &str) -> String {
         done.expect("a String takes it");
     }
     html
-}
-
-fn escaped(text: &str) -> String {
-    escape(text, Html).map_or(String::new(), |text| text.to_string())
 }
 
 /// Renders code, emphasis and links; a link to another document is its text.

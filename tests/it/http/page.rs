@@ -118,6 +118,7 @@ fn rows_that_flow_and_an_outage_are_seen_on_the_page_and_in_its_stream() {
         &relay,
         &[
             "class=\"verdict bad\"",
+            "and none is lost. It began at 20",
             "Problems",
             "unreachable",
             "<a href=\"/runbook#doorbellnobodyleads\">",
@@ -151,6 +152,8 @@ fn a_pause_is_shown_loudly() {
         &[
             "class=\"verdict paused\"",
             "paused by ann: &#60;b&#62;the broker",
+            "It began at 20",
+            "<code>doorbell resume",
         ],
     );
     assert!(!get(&relay, "/").body.contains("<b>"));

@@ -8,6 +8,7 @@ use super::query::Query;
 use crate::http::form::{Form, bad};
 use crate::http::responses::HttpError;
 use crate::http::ui::Page;
+use crate::http::ui::code::with_code;
 use crate::numbers::{age, counted};
 use crate::postgres::{
     DETAIL_CHARS, DeadLetter, DeadLetterContents, Facet, LetterRefusal, PREVIEW_CHARS, Selection,
@@ -209,6 +210,8 @@ fn cut(text: &mut String, chars: usize) {
 pub(crate) struct LetterPage {
     page: Page,
     letter: DeadLetter,
+    /// HTML.
+    reason: String,
     age: String,
     created_at: String,
     /// Names and values, if they are an object and were not cut.
@@ -258,6 +261,7 @@ impl LetterPage {
         Self {
             page,
             age: age(letter.age_seconds),
+            reason: with_code(&letter.reason),
             letter,
             created_at,
             headers,

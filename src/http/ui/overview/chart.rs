@@ -21,6 +21,8 @@ pub(crate) struct Chart {
     pub(crate) times: [String; 3],
     /// The highest value, and when it was.
     pub(crate) peak: String,
+    /// Whether marks at the top stand for values off the scale.
+    pub(crate) is_cut: bool,
     /// Names of the series, for the script and for the key.
     pub(crate) names: &'static [&'static str],
     /// Values for the script: seconds by commas, series by semicolons.
@@ -54,8 +56,8 @@ impl Chart {
             Some((value, _)) if value <= 0.0 => "always 0".into(),
             Some((value, at)) => {
                 let at = times.get(at).map_or(String::new(), |at| clock_of_day(*at));
-                let cut = if value > top { ", off the scale" } else { "" };
-                format!("highest {} at {at}{cut}", figure(value))
+                let cut = if value > top { "off the scale, " } else { "" };
+                format!("{cut}highest {} at {at}", figure(value))
             }
             None => String::new(),
         };
@@ -74,6 +76,7 @@ impl Chart {
             ticks: [top, top / 2.0, 0.0].map(tick),
             times: axis(first, last),
             peak,
+            is_cut: highest.is_some_and(|(value, _)| value > top),
             names,
             values: series.iter().map(joined).collect::<Vec<_>>().join(";"),
             end: last,
@@ -244,7 +247,8 @@ mod tests {
             "{}",
             it.svg
         );
-        assert_eq!(it.peak, "highest 374,000 at 00:00:07, off the scale");
+        assert_eq!(it.peak, "off the scale, highest 374,000 at 00:00:07");
+        assert!(it.is_cut);
         // Half of the values are no outliers.
         let half = [vec![Some(90.0); 25], vec![Some(374_000.0); 25]].concat();
         assert_eq!(chart(&half).ticks[0], "500 k");

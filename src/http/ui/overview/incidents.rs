@@ -1,6 +1,7 @@
 //! The incident log as the page shows it.
 
-use super::words::clock;
+use super::words::date_and_time;
+use crate::http::ui::code::with_code;
 use crate::numbers::age;
 use crate::relay::{Change, ChangeKind, Snapshot};
 
@@ -12,6 +13,7 @@ pub(crate) struct Incident {
     pub(crate) time: String,
     /// CSS class and name of the kind.
     pub(crate) kind: &'static str,
+    /// HTML.
     pub(crate) words: String,
     /// How long it lasted, or that it goes on.
     pub(crate) lasted: String,
@@ -43,7 +45,7 @@ impl Incident {
         Self {
             at: change.at,
             outbox: outbox.to_owned(),
-            time: clock(change.at).replace('T', " ").replace('Z', ""),
+            time: date_and_time(change.at),
             kind: match change.kind {
                 ChangeKind::State => "leader",
                 ChangeKind::Outage => "outage",
@@ -53,7 +55,7 @@ impl Incident {
             words: match (change.kind, change.words.as_str()) {
                 (ChangeKind::State, "leading") => "this relay leads".into(),
                 (ChangeKind::State, "standby") => "this relay stands by".into(),
-                (_, words) => words.to_owned(),
+                (_, words) => with_code(words),
             },
             lasted,
         }

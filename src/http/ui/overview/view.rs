@@ -5,11 +5,12 @@ use askama::Template;
 use super::chart::{self, Chart};
 use super::history::{History, HistoryPoint, STAGES};
 use super::incidents::Incident;
-use super::words::{clock_of_day, figure, grouped};
+use super::words::{clock_of_day, date_and_time, figure, grouped};
 use crate::http::health::OutboxHealth;
 use crate::http::ui::advice::{Advice, advised};
+use crate::http::ui::code::with_code;
 use crate::numbers::{age, counted};
-use crate::relay::{Backlog, BellState, ProblemKind, Role, Snapshot};
+use crate::relay::{Backlog, BellState, ChangeKind, ProblemKind, Role, Snapshot};
 
 /// The sweep counts no further.
 const MOST_DEAD: u64 = 100_000;
@@ -24,6 +25,7 @@ pub(crate) struct OutboxPage {
     advice: Vec<Advice>,
     warnings: Vec<Advice>,
     leads: String,
+    /// HTML.
     parked: String,
     charts: [Chart; 3],
     /// Name and latency of each stage.
@@ -73,7 +75,7 @@ impl OutboxPage {
             },
             warnings: advised(&readiness.warnings),
             leads: leads(health),
-            parked: parked(relay.rows.parked, relay.last_parked.as_deref()),
+            parked: with_code(&parked(relay.rows.parked, relay.last_parked.as_deref())),
             charts: charts(history),
             stages: stages(history),
             bell: bell(relay),
@@ -105,7 +107,7 @@ impl OutboxState {
             path: format!("/outbox?{query}"),
             mood,
             verdict,
-            meaning: meaning(health, history),
+            meaning: meaning(health, history) + &beginning(relay, mood),
             rate: figure(history.rate()),
             backlog: backlog.map_or("not known".into(), rows),
             oldest: backlog.map_or("not known".into(), |it| {
@@ -223,6 +225,20 @@ fn meaning(health: &OutboxHealth, history: &History) -> String {
         ),
         _ => "Every committed row is in Kafka. The next one leaves within milliseconds.".into(),
     }
+}
+
+/// Says when the outage or the pause began that the verdict names.
+fn beginning(relay: &Snapshot, mood: &str) -> String {
+    let kind = match mood {
+        "bad" => ChangeKind::Outage,
+        "paused" => ChangeKind::Pause,
+        _ => return String::new(),
+    };
+    let open = relay.changes.iter();
+    let mut open = open.filter(|it| it.kind == kind && it.until.is_none());
+    open.next().map_or(String::new(), |it| {
+        format!(" It began at {} UTC.", date_and_time(it.at))
+    })
 }
 
 fn leads(health: &OutboxHealth) -> String {

@@ -24,10 +24,15 @@ pub(crate) fn grouped(number: u64) -> String {
     grouped
 }
 
-/// Formats seconds since 1970 as date and time in UTC.
+/// Formats seconds since 1970 as RFC 3339 has them.
 pub(crate) fn clock(at: f64) -> String {
     let since = Duration::try_from_secs_f64(at.max(0.0)).unwrap_or_default();
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string()
+}
+
+/// Formats seconds since 1970 as date and time in UTC, for a reader.
+pub(crate) fn date_and_time(at: f64) -> String {
+    clock(at).replace('T', " ").replace('Z', "")
 }
 
 /// Formats seconds since 1970 as a time of day in UTC.
