@@ -15,7 +15,7 @@ demo: ## watch events cross from PostgreSQL to Kafka (KEEP=1: leave it running)
 test: ## run every test against a real PostgreSQL and a real Kafka
 	@scripts/test
 
-test-all: test ## ... and again on an older PostgreSQL, the benchmarks once, and the examples
+test-all: test ## ... and the core on PostgreSQL 14 with Kafka 3.9, the benchmarks once, and the examples
 	@scripts/test --rest
 
 lint: ## run every check that is not a test: format, clippy, docs, licences, spelling

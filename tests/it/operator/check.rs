@@ -11,6 +11,8 @@ use crate::support::{
 #[test]
 fn a_sound_outbox_has_no_errors_and_nothing_is_changed() {
     let mut world = World::new("sound");
+    // As PostgreSQL has it from version 15 on.
+    world.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
     create_topic(&world, &world.topic, 3, &[]);
     let roles = Roles::new(&mut world);
     let url = world.url_as(&roles.relay);
