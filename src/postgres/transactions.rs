@@ -8,14 +8,17 @@ use super::session::{PINNED, Session};
 /// A command waits for the lock of another session for a bounded time, and then says whose it is.
 const LOCK_BOUND: &str = "SELECT pg_catalog.set_config('lock_timeout', '10s', true) WHERE pg_catalog.current_setting('lock_timeout') = '0'";
 
-/// Sessions that hold a lock on a table that keeps writers, or all, out.
-const BLOCKERS: &str = "SELECT pg_catalog.string_agg(pg_catalog.format('%s on %s is held by ', l.mode, l.relation::regclass) \
+/// Sessions that hold a lock on a table that keeps writers, or all, out: on an outbox or a table of
+/// the schema `doorbell` if there are any, else on any table.
+const BLOCKERS: &str = "SELECT coalesce(pg_catalog.string_agg(b.words, '; ') FILTER (WHERE b.is_ours), pg_catalog.string_agg(b.words, '; ')) FROM (\
+    SELECT (c.relnamespace = pg_catalog.to_regnamespace('doorbell') OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'doorbell_ring')) AS is_ours, \
+    pg_catalog.format('%s on %s is held by ', l.mode, l.relation::regclass) \
     || CASE WHEN l.pid IS NULL THEN 'a prepared transaction, see pg_prepared_xacts' \
-    ELSE pg_catalog.format('server process %s, role %I, application_name %L', l.pid, a.usename, a.application_name) END, '; ') \
-    FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+    ELSE pg_catalog.format('server process %s, role %I, application_name %L', l.pid, a.usename, a.application_name) END AS words \
+    FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation \
     WHERE l.locktype = 'relation' AND l.granted AND l.relation >= 16384 AND (l.pid IS NULL OR a.pid IS NOT NULL) \
     AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
-    AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
+    AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) b";
 
 impl Session {
     async fn begin(&mut self, begin: &str) -> Result<()> {

@@ -32,6 +32,8 @@ pub(crate) struct Privileges {
     pub may_terminate: bool,
     /// The role that logged in, which settings may have exchanged for another.
     pub login: String,
+    /// The same, quoted.
+    pub quoted_login: String,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ pub(crate) async fn privileges(session: &mut Session, shape: &TableShape) -> Res
                 all_powerful: row.try_get("all_powerful")?,
                 may_terminate: row.try_get("may_terminate")?,
                 login: row.try_get("login")?,
+                quoted_login: row.try_get("quoted_login")?,
             })
         })
         .await
@@ -118,7 +121,7 @@ pub(crate) async fn operator_lacks(
 }
 
 const BEYOND: &str = "SELECT r.rolsuper OR o.owns AS all_powerful, \
-    pg_catalog.has_function_privilege(session_user, 'pg_catalog.pg_terminate_backend(int, bigint)', 'EXECUTE') AS may_terminate, session_user::text AS login, \
+    pg_catalog.has_function_privilege(session_user, 'pg_catalog.pg_terminate_backend(int, bigint)', 'EXECUTE') AS may_terminate, session_user::text AS login, pg_catalog.quote_ident(session_user) AS quoted_login, \
     pg_catalog.array_remove(ARRAY[CASE WHEN r.rolsuper THEN 'is a superuser' END, CASE WHEN o.owns AND NOT r.rolsuper THEN 'owns the table, or may act as its owner' END, \
     CASE WHEN r.rolbypassrls AND NOT r.rolsuper THEN 'passes by row security' END, CASE WHEN r.rolreplication AND NOT r.rolsuper THEN 'may replicate' END, \
     CASE WHEN r.rolcreaterole AND NOT r.rolsuper THEN 'may create roles' END, CASE WHEN r.rolcreatedb AND NOT r.rolsuper THEN 'may create databases' END, \

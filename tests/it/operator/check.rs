@@ -377,12 +377,22 @@ fn a_takeover_from_a_frozen_leader_takes_one_role() {
     assert!(stranger.stop().success());
 
     world.sql("REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC");
-    let grant = check(&world, &url).finds(
+    // A name that has to be quoted.
+    let dashed = format!("{}-2", roles.relay);
+    world.sql(&format!(
+        "ALTER ROLE {} RENAME TO \"{dashed}\"",
+        roles.relay
+    ));
+    let grant = check(&world, &world.url_as(&dashed)).finds(
         "warning",
         "frozen-takeover",
-        &[&roles.relay, "may not execute pg_terminate_backend"],
+        &[&dashed, "may not execute pg_terminate_backend"],
     );
     world.sql(&grant);
+    world.sql(&format!(
+        "ALTER ROLE \"{dashed}\" RENAME TO {}",
+        roles.relay
+    ));
     check(&world, &url).lacks(&["frozen-takeover"]);
     roles.drop(&mut world);
 }

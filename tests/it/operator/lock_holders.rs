@@ -224,7 +224,17 @@ fn a_command_names_the_session_that_keeps_it_from_the_table() {
         &process,
         "'by hand'",
     ];
-    refused(&world.doorbell(&["emit", "--type", "t", "x"]), 1, &emit);
+    // Another lock of that kind, for which nothing of ours waits.
+    let mut other = world.connect();
+    world.sql_on(
+        &mut other,
+        "CREATE TABLE cars (); BEGIN; LOCK TABLE cars IN ACCESS EXCLUSIVE MODE",
+    );
+    let output = world.doorbell(&["emit", "--type", "t", "x"]);
+    refused(&output, 1, &emit);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!error.contains("cars"), "{error}");
+    world.sql_on(&mut other, "COMMIT");
     refused(&world.doorbell(&["verify"]), 2, &emit);
     world.sql_on(&mut session, &format!("PREPARE TRANSACTION '{name}'"));
     let emit = ["is held by a prepared transaction", "ROLLBACK PREPARED"];

@@ -183,6 +183,7 @@ impl Looking<'_> {
         self.add(&name, privileges::privileges(&found, role));
         let us = (!found.all_powerful).then_some(Relaying {
             role: &found.login,
+            quoted: &found.quoted_login,
             may_terminate: found.may_terminate,
         });
         let vital = found.missing.iter().any(|it| it.vital);

@@ -37,6 +37,7 @@ pub(super) fn traffic(
 /// Role that could be a relay's: it has the privileges for it, and is no superuser.
 pub(super) struct Relaying<'a> {
     pub(super) role: &'a str,
+    pub(super) quoted: &'a str,
     /// Whether it may execute `pg_terminate_backend`.
     pub(super) may_terminate: bool,
 }
@@ -75,7 +76,7 @@ fn frozen_takeover(status: &Status, us: Option<&Relaying>) -> Option<Finding> {
             WHY,
             format!(
                 "GRANT EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend TO {}",
-                us.role
+                us.quoted
             ),
         )
     })
