@@ -379,8 +379,10 @@ BEGIN
         EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.headers IS %L', rel, 'an object, added to the headers of the record');
     -- Before anything is changed. Which columns are meant is configured elsewhere.
     ELSIF NOT EXISTS (
-        SELECT FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
+        SELECT FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+            -- the rows that `doorbell adopt` left without an id are no part of its index
+            AND (i.indpred IS NULL OR pg_get_expr(i.indpred, c.oid) = format('(%I IS NOT NULL)', a.attname))
         JOIN pg_type t ON t.oid = a.atttypid
         WHERE c.oid = rel AND c.relkind IN ('r', 'p') AND 'int8'::regtype IN (t.oid, t.typbasetype)
     ) THEN

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use super::commands::adopt::{self, AdoptFlags};
 use super::commands::check::{self, CheckFlags};
 use super::commands::compare::{self, CompareFlags};
 use super::commands::health::{self, HealthFlags};
@@ -43,6 +44,9 @@ enum Command {
     /// Create the outbox table, or make an existing one an outbox: trigger and storage parameters.
     /// Safe to repeat
     Migrate(Migrate),
+    /// Print, or with --apply run, what makes the table of another relay one that this relay serves,
+    /// while its writers go on; and the configuration for it
+    Adopt(AdoptFlags),
     /// Relay rows until a signal: the first one finishes rows in flight, a second one exits at once
     Run(Run),
     /// Relay until the table is empty, then exit: before a migration, or for a backlog. Fails if
@@ -306,6 +310,7 @@ fn dispatch(cli: Cli) -> Outcome {
             )?;
             migrate::migrate(&settings, &args.flags)
         }
+        Command::Adopt(flags) => adopt::adopt(&without_kafka(global)?, &flags),
         Command::Run(args) => {
             let flags = args.outbox.overrides.and(args.http.overrides);
             let settings = with_kafka(global.and(flags))?;

@@ -42,5 +42,5 @@ pub use settings::{
 pub(crate) use types::TopicPart;
 pub(crate) use types::addresses::is_local;
 pub use types::{Columns, DatabaseUrl, Listen, Route, TableName, TopicPatterns};
-pub(crate) use types::{Optional, check_topic};
+pub(crate) use types::{LONGEST_NAME, Optional, check_topic};
 pub(crate) use validate::Needs;

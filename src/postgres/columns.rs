@@ -121,11 +121,16 @@ const NO_COLUMN: &str = "NULL::text";
 const NO_TIME: &str = "'infinity'::timestamptz";
 
 /// `indexed`: a usable index begins with the column. `unique`: a unique index covers it alone.
+/// `numbered`: such an index leaves out the rows in which the column is NULL, and no others.
 const COLUMNS: &str = "SELECT a.attname::text AS name, a.attnotnull AS not_null, b.typname::text AS type, b.typtype::text AS typtype, \
-    EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = a.attnum) AS indexed, \
-    EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indisunique \
-            AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) AS unique \
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+    coalesce(x.indexed, false) AS indexed, coalesce(x.unique, false) AS unique, coalesce(x.numbered, false) AS numbered \
+    FROM pg_catalog.pg_attribute a \
+    LEFT JOIN LATERAL (SELECT true AS indexed, bool_or(i.indisunique AND i.indnkeyatts = 1) AS unique, \
+            bool_or(i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NOT NULL) AS numbered \
+        FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum \
+            AND (i.indpred IS NULL OR pg_catalog.pg_get_expr(i.indpred, i.indrelid) = pg_catalog.format('(%I IS NOT NULL)', a.attname)) \
+        HAVING count(*) > 0) x ON true \
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
     JOIN pg_catalog.pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
     WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
 
@@ -136,6 +141,7 @@ pub(crate) struct Column {
     pub(crate) not_null: bool,
     pub(crate) indexed: bool,
     pub(crate) unique: bool,
+    pub(crate) numbered: bool,
 }
 
 impl Column {
@@ -173,6 +179,7 @@ impl<'a> Found<'a> {
                 not_null: row.try_get("not_null")?,
                 indexed: row.try_get("indexed")?,
                 unique: row.try_get("unique")?,
+                numbered: row.try_get("numbered")?,
             })
         };
         let columns = rows.iter().map(column).collect::<Result<_>>()?;

@@ -70,6 +70,10 @@ impl Error {
         matches!(self, Self::Statement { code, .. } if code == "55P03")
     }
 
+    pub(crate) fn is_deadlock(&self) -> bool {
+        matches!(self, Self::Statement { code, .. } if code == "40P01")
+    }
+
     /// Returns whether a statement may have failed for what is in a row, or hangs on it: its data,
     /// constraints, or triggers, which may raise any SQLSTATE.
     pub(crate) fn is_about_a_row(&self) -> bool {

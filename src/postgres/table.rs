@@ -184,7 +184,9 @@ async fn mapped(
             "make it the primary key: without an index each fetch reads the whole table",
         ));
     }
-    if !id_column.not_null {
+    // `doorbell adopt` leaves the rows that were there before without an id, and without an entry in
+    // the index.
+    if !id_column.not_null && !id_column.numbered {
         let id = quote(&columns.id);
         return Err(Error::refused(
             format!("column {id} of {shown} may be NULL, and a row without an id is never sent"),

@@ -90,7 +90,7 @@ pub(crate) fn migrate(settings: &Settings, flags: &MigrateFlags) -> Outcome {
             let table = table.await.with_context(failed(&outbox.table))?;
             let (quoted, columns) = (table.quoted, &outbox.columns);
             let hazards = session
-                .reading(async |session| of_table(session, table.oid, columns).await)
+                .reading(async |session| of_table(session, table.oid, outbox).await)
                 .await?;
             for it in hazards.iter().filter(|it| it.kind == "local-time") {
                 eprintln!(

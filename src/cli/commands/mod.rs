@@ -1,5 +1,6 @@
 //! One file, or folder, for each command.
 
+pub(super) mod adopt;
 pub(super) mod bench;
 pub(super) mod check;
 pub(super) mod compare;

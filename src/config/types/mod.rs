@@ -30,5 +30,6 @@ pub use route::Route;
 pub(crate) use route::TopicPart;
 pub(crate) use route::check_topic;
 pub(super) use secret::Secret;
+pub(crate) use table_name::LONGEST as LONGEST_NAME;
 pub use table_name::TableName;
 pub use topic_patterns::TopicPatterns;

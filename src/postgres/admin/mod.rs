@@ -1,5 +1,6 @@
 //! Statements of the commands.
 
+pub(crate) mod adopt;
 pub(crate) mod dead_letters;
 pub(crate) mod emit;
 pub(crate) mod held;

@@ -118,7 +118,7 @@ async fn oldest(session: &mut Session, table: &Table) -> Result<Option<(i64, f64
     let (id, created_at, quoted) = (&table.columns.id, &table.columns.created_at, &table.quoted);
     let oldest = format!(
         "SELECT {id}, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - {created_at}) FROM {quoted} \
-         WHERE pg_catalog.isfinite({created_at}) ORDER BY {id} LIMIT 1"
+         WHERE pg_catalog.isfinite({created_at}) AND {id} IS NOT NULL ORDER BY {id} LIMIT 1"
     );
     let rows = session.all(&oldest, |q| q).await?;
     let row = rows.first();
@@ -146,8 +146,10 @@ pub(crate) async fn backlog(session: &mut Session, table: &Table) -> Result<u64>
 }
 
 fn count(table: &Table) -> String {
-    let quoted = &table.quoted;
-    format!("SELECT count(*) FROM (SELECT FROM {quoted} LIMIT {COUNT_LIMIT} + 1) r")
+    let (id, quoted) = (&table.columns.id, &table.quoted);
+    format!(
+        "SELECT count(*) FROM (SELECT FROM {quoted} WHERE {id} IS NOT NULL LIMIT {COUNT_LIMIT} + 1) r"
+    )
 }
 
 async fn ask(session: &mut Session, table: &Table) -> Result<Status> {

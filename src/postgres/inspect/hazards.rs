@@ -1,7 +1,7 @@
 //! What in the catalogue breaks a promise of the relay, or soon will: one query for the server, and
 //! one for a table. A query gives the kind of hazard, what it is about, and what removes it.
 
-use crate::config::Columns;
+use crate::config::Outbox;
 use crate::postgres::error::Result;
 use crate::postgres::session::{Session, from_row};
 
@@ -60,6 +60,8 @@ const OF_TABLE: &str = "WITH t AS MATERIALIZED (SELECT c.*, c.oid::regclass::tex
     FROM pg_catalog.pg_inherits i JOIN t ON t.oid = i.inhparent AND t.relkind = 'r' \
     UNION ALL SELECT 'null-id', a.attname, pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL', t.shown, a.attname) \
     FROM t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = $3 AND NOT a.attnotnull WHERE t.oid = $1::bigint::oid \
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = t.oid AND i.indisvalid AND i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum \
+            AND pg_catalog.pg_get_expr(i.indpred, i.indrelid) = pg_catalog.format('(%I IS NOT NULL)', a.attname)) \
     UNION ALL SELECT 'local-time', place.name, pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I TYPE timestamptz USING %2$I AT TIME ZONE ''UTC''', t.shown, a.attname) \
     FROM t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = $4 AND a.atttypid = 'pg_catalog.timestamp'::regtype \
     JOIN place ON place.name !~* '[( ](etc/)?(utc|gmt|uct|zulu|universal)\\)$' WHERE t.oid = $1::bigint::oid \
@@ -79,14 +81,15 @@ pub(crate) async fn of_server(session: &mut Session) -> Result<Vec<Hazard>> {
 pub(crate) async fn of_table(
     session: &mut Session,
     oid: u32,
-    columns: &Columns,
+    outbox: &Outbox,
 ) -> Result<Vec<Hazard>> {
+    let columns = &outbox.columns;
     let (id, created_at) = (columns.id.clone(), columns.created_at.clone());
     let mut mapped = vec![columns.payload.clone(), id.clone()];
     mapped.extend(columns.event_type.iter().chain(&created_at).cloned());
     let optional = [&columns.key, &columns.topic, &columns.headers];
     mapped.extend(optional.map(|it| it.name().to_owned()));
-    mapped.extend(columns.more().map(str::to_owned));
+    mapped.extend(outbox.kept_columns().map(str::to_owned));
     let binds = session.rows(OF_TABLE, |q| {
         q.bind(i64::from(oid))
             .bind(mapped)

@@ -112,8 +112,8 @@ async fn find_own(
     let own = own.strip_suffix("::text").unwrap_or(own);
     let event = literal(&event.to_string());
     let rows = format!(
-        "SELECT {}::bigint AS id, {} AS created_at, ({})::text AS key FROM {} WHERE {own} = {event} LIMIT 1",
-        columns.id, columns.created_at, columns.key, table.quoted
+        "SELECT {}::bigint AS id, {} AS created_at, ({})::text AS key FROM {} WHERE {own} = {event} AND {} IS NOT NULL LIMIT 1",
+        columns.id, columns.created_at, columns.key, table.quoted, columns.id
     );
     let letters = format!(
         "SELECT FROM doorbell.dead WHERE retried_at IS NULL AND outbox = {} AND own_id = {event} LIMIT 1",
@@ -172,7 +172,7 @@ pub(crate) async fn waiting_of_key(
     let sql = format!(
         "SELECT {id}::bigint, coalesce(({event_type})::text, ''), \
          CASE WHEN pg_catalog.isfinite({created_at}) THEN pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - {created_at}) END \
-         FROM {table} WHERE ({key})::text = $1 ORDER BY {id} LIMIT 1000",
+         FROM {table} WHERE ({key})::text = $1 AND {id} IS NOT NULL ORDER BY {id} LIMIT 1000",
         id = columns.id,
         event_type = columns.event_type,
         created_at = columns.created_at,
@@ -201,8 +201,11 @@ fn identity(table: &Table, row: &PgRow) -> Result<(i64, Uuid)> {
     Ok((row.id, own.unwrap_or_else(|| table.id.event_id(row))))
 }
 
-/// Whether the table has no row.
+/// Whether the table has no row that waits.
 pub(crate) async fn is_empty(session: &mut Session, table: &Table) -> Result<bool> {
-    let sql = format!("SELECT NOT EXISTS (SELECT FROM {})", table.quoted);
+    let sql = format!(
+        "SELECT NOT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)",
+        table.quoted, table.columns.id
+    );
     Ok(session.one_plain(&sql).await?.try_get(0)?)
 }

@@ -43,7 +43,7 @@ pub(crate) async fn sample(session: &mut Session, table: &Table) -> Result<Sampl
     };
     let first = format!(
         "SELECT {topic} AS topic, coalesce({event_type}::text, '') AS event_type, {key} IS NULL AS keyless, {payload} + {sizes} AS size, {created_at} AS created_at \
-         FROM {from} ORDER BY {id} LIMIT {ROWS}",
+         FROM {from} WHERE {id} IS NOT NULL ORDER BY {id} LIMIT {ROWS}",
         topic = c.topic,
         event_type = c.event_type,
         key = c.key,

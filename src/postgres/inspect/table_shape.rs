@@ -4,7 +4,7 @@ use sqlx::Row;
 
 use super::hazards::{Hazard, of_table};
 use super::sequence::{Sequence, sequence};
-use crate::config::{Columns, TableName};
+use crate::config::Outbox;
 use crate::postgres::admin::schema;
 use crate::postgres::error::Result;
 use crate::postgres::session::{Place, Session};
@@ -67,10 +67,10 @@ const SHAPE: &str = "WITH t AS MATERIALIZED (SELECT c.* FROM pg_catalog.pg_class
 /// Looks up a table. `None`: no table of this name is visible to the role.
 pub(crate) async fn table_shape(
     session: &mut Session,
-    name: &TableName,
-    columns: &Columns,
+    outbox: &Outbox,
 ) -> Result<Option<TableShape>> {
-    let Some(Place { oid, quoted, .. }) = session.place(name).await? else {
+    let columns = &outbox.columns;
+    let Some(Place { oid, quoted, .. }) = session.place(&outbox.table).await? else {
         return Ok(None);
     };
     let created_at = columns.created_at.clone();
@@ -104,7 +104,7 @@ pub(crate) async fn table_shape(
                 has_created_at: columns.created_at.is_some(),
                 created_at_default: row.try_get("created_at_default")?,
                 sequence: sequence(session, oid, &columns.id).await?,
-                hazards: of_table(session, oid, columns).await?,
+                hazards: of_table(session, oid, outbox).await?,
             }))
         })
         .await

@@ -91,7 +91,8 @@ impl Reader {
                 ids_below(table, &format!("{}, {}, {}", c.key, c.topic, c.event_type))
             },
             waiting: format!(
-                ", (SELECT count(*) FROM (SELECT FROM {table} LIMIT {COUNT_LIMIT} + 1) r), (SELECT {created_at} FROM {table} ORDER BY {id} LIMIT 1)",
+                ", (SELECT count(*) FROM (SELECT FROM {table} WHERE {id} IS NOT NULL LIMIT {COUNT_LIMIT} + 1) r), \
+                 (SELECT {created_at} FROM {table} WHERE {id} IS NOT NULL ORDER BY {id} LIMIT 1)",
                 id = table.columns.id,
                 created_at = table.columns.created_at,
                 table = table.quoted,

@@ -1,4 +1,6 @@
-//! Coming from another relay: what rows would become, and whether two relays send the same.
+//! Coming from another relay: what rows would become, whether two relays send the same, and how its
+//! table is adopted.
 
+mod adopt;
 mod compare;
 mod preview;

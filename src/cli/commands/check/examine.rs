@@ -143,8 +143,7 @@ impl Looking<'_> {
         has_schema: bool,
     ) -> Result<(), Error> {
         let name = outbox.table.to_string();
-        let Some(shape) = inspect::table_shape(session, &outbox.table, &outbox.columns).await?
-        else {
+        let Some(shape) = inspect::table_shape(session, outbox).await? else {
             let elsewhere = session
                 .reading(async |session| postgres::elsewhere(session, &outbox.table).await)
                 .await?;
