@@ -3,6 +3,7 @@
 mod presets;
 mod refused;
 mod switch;
+mod waits;
 
 use tempfile::NamedTempFile;
 

@@ -1,5 +1,6 @@
 //! `adopt --apply` beside writers, behind a long transaction, and after an interruption.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ const INSERT: &str = "INSERT INTO outboxevent (aggregatetype, aggregateid, type,
 
 /// Starts `adopt` and returns its process.
 fn spawn(world: &World) -> Relay {
-    Relay::of(&mut doorbell(world, &["adopt", "outboxevent", "--apply"]))
+    let mut command = doorbell(world, &["adopt", "outboxevent", "--apply"]);
+    Relay::of(command.stdout(Stdio::null()))
 }
 
 #[test]
