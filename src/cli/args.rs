@@ -44,8 +44,8 @@ enum Command {
     /// Create the outbox table, or make an existing one an outbox: trigger and storage parameters.
     /// Safe to repeat
     Migrate(Migrate),
-    /// Print, or with --apply run, what makes the table of another relay one that this relay serves,
-    /// while its writers go on; and the configuration for it
+    /// Print, or with --apply run, the SQL that lets this relay serve the table of another while
+    /// writers go on; and print the configuration for it
     Adopt(AdoptFlags),
     /// Relay rows until a signal: the first one finishes rows in flight, a second one exits at once
     Run(Run),

@@ -184,8 +184,7 @@ async fn mapped(
             "make it the primary key: without an index each fetch reads the whole table",
         ));
     }
-    // `doorbell adopt` leaves the rows that were there before without an id, and without an entry in
-    // the index.
+    // `doorbell adopt` leaves the rows that were there before without an id, and out of the index.
     if !id_column.not_null && !id_column.numbered {
         let id = quote(&columns.id);
         return Err(Error::refused(

@@ -3,4 +3,5 @@
 
 mod adopt;
 mod compare;
+mod connector;
 mod preview;

@@ -32,6 +32,11 @@ pub(super) struct PatternRoute {
 }
 
 impl Mapping {
+    pub(super) fn column(&self, key: &str) -> Option<&str> {
+        let found = self.columns.iter().find(|(it, _)| *it == key);
+        found.map(|(_, column)| column.as_str())
+    }
+
     /// All columns that the table must have, besides the number.
     pub(super) fn needed(&self) -> impl Iterator<Item = &str> {
         let mapped = self.columns.iter().map(|(_, column)| column.as_str());

@@ -1,19 +1,23 @@
 //! `doorbell adopt`: the table of another relay becomes one that this relay can serve.
 //!
 //! - `preset`: tables and records of other relays
+//! - `connector`: the configuration of a Debezium connector
 //! - `mapping`: what the columns become
 //! - `plan`: what is printed
 
+mod connector;
 mod mapping;
 mod plan;
 mod preset;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, anyhow};
-use clap::Args;
+use clap::{Args, ValueHint};
 
+use self::connector::Connector;
 use self::mapping::Mapping;
 use self::preset::Preset;
 use crate::cli::exit::{Failure, Outcome};
@@ -28,6 +32,9 @@ pub(crate) struct AdoptFlags {
     /// The relay whose table it is [default: recognised by the columns]
     #[arg(long, value_name = "RELAY", conflicts_with = "undo")]
     from: Option<Preset>,
+    /// Translate this configuration of a Debezium connector, and name what cannot be kept
+    #[arg(long, value_name = "FILE", conflicts_with = "undo", value_hint = ValueHint::FilePath)]
+    connector: Option<PathBuf>,
     /// Run the SQL, without making writers wait
     #[arg(long)]
     apply: bool,
@@ -40,6 +47,7 @@ pub(crate) struct AdoptFlags {
 pub(crate) fn adopt(settings: &Settings, flags: &AdoptFlags) -> Outcome {
     let name = TableName::parse(&flags.table)
         .map_err(|fault| Failure::Usage(format!("the table {:?} {fault}", flags.table)))?;
+    let connector = connector(flags)?;
     with_session(settings, "adopt", async |mut session| {
         let table = AdoptableTable::find(&mut session, &name).await?;
         if table.is_outbox && !table.has_number {
@@ -49,8 +57,14 @@ pub(crate) fn adopt(settings: &Settings, flags: &AdoptFlags) -> Outcome {
         if flags.undo {
             return undo(&mut session, &table, flags.apply).await;
         }
-        let preset = recognised(&table, flags.from)?;
-        let mapping = preset.mapping(|name| table.type_of(name));
+        let type_of = |name: &str| table.type_of(name);
+        let (preset, mapping) = match &connector {
+            Some(it) => (Preset::Debezium, it.mapping(&table.quoted, &type_of)),
+            None => {
+                let preset = recognised(&table, flags.from)?;
+                (preset, preset.mapping(type_of))
+            }
+        };
         check(&table, &mapping)?;
         let mut left = postgres::steps(&table);
         if flags.apply {
@@ -87,6 +101,18 @@ async fn undo(session: &mut Session, table: &AdoptableTable, apply: bool) -> Out
     }
     run(session, table, &steps).await?;
     say(&format!("{} is as it was\n", table.quoted))
+}
+
+/// Reads the configuration of a connector, if there is one.
+fn connector(flags: &AdoptFlags) -> Result<Option<Connector>, Failure> {
+    let Some(path) = &flags.connector else {
+        return Ok(None);
+    };
+    if flags.from.is_some_and(|it| it != Preset::Debezium) {
+        let words = "--connector is of Debezium: leave out --from, or name debezium";
+        return Err(Failure::Usage(words.into()));
+    }
+    Connector::read(path).map(Some).map_err(Failure::Usage)
 }
 
 /// Chooses what the table is.

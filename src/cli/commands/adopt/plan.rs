@@ -59,10 +59,9 @@ fn debezium() -> Vec<String> {
         "Run the SQL (--apply) while the connector and the writers go on, write the configuration, then run `migrate` and `check`.",
         "Look at the records that the next rows would become: `preview`.",
         "Shadow run: put `shadow.` before the topic, start the relay, and run `compare` with the topics of both until it says that one can switch. The relay deletes the rows that it sent, which Debezium does not read.",
-        "Pause the relay with `pause`. New rows stay in the table, and Debezium sends them.",
-        "Let the writers stop. When a consumer has the last event from Debezium, stop the connector and delete the rows that have a number: Debezium has sent them.",
-        "Take `shadow.` away, restart the relay, `resume`, and let the writers go on. Drop the connector and its slot.",
-        "Where consumers drop duplicates by the header `id`, no writer has to stop: resume with the real topic, then stop the connector.",
+        "Pause with `pause`, and stop the shadow relay. New rows stay in the table, and Debezium sends them.",
+        "Cut: one transaction locks the table, inserts a marker, takes the table out of the connector's publication and deletes the rows that have a number. Debezium sends what was committed before, the relay what comes after.",
+        "When the marker is in its topic, start the relay with the real topics and `resume`. Delete the connector and its slot.",
     ]
     .map(str::to_owned)
     .to_vec()

@@ -205,9 +205,7 @@ fn check(quoted: &str, seen: &Seen) -> Result<()> {
     };
     Err(Error::refused(
         clash,
-        format!(
-            "rename or drop that first; a bigint column that ascends can be mapped as id without this. Nothing was changed"
-        ),
+        "rename or drop that first; a bigint column that ascends can be mapped as id without this. Nothing was changed",
     ))
 }
 

@@ -10,11 +10,11 @@ use tempfile::NamedTempFile;
 use crate::support::{Services, World};
 
 /// A table of Debezium's outbox event router.
-const DEBEZIUM: &str = "CREATE TABLE outboxevent (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregatetype varchar(255) NOT NULL, \
+pub(super) const DEBEZIUM: &str = "CREATE TABLE outboxevent (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregatetype varchar(255) NOT NULL, \
     aggregateid varchar(255) NOT NULL, type varchar(255) NOT NULL, payload jsonb)";
 
 /// A database with a table and rows in it that were sent long ago.
-fn adoptable(test: &str, create: &str) -> World {
+pub(super) fn adoptable(test: &str, create: &str) -> World {
     let mut world = World::empty(test, Services::shared().clone());
     world.sql(create);
     world
@@ -22,7 +22,7 @@ fn adoptable(test: &str, create: &str) -> World {
 
 /// Runs the command, which must succeed, and returns what it prints.
 #[track_caller]
-fn adopt(world: &World, arguments: &[&str]) -> String {
+pub(super) fn adopt(world: &World, arguments: &[&str]) -> String {
     let output = world.doorbell(&[&["adopt"], arguments].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {stderr}");
@@ -39,7 +39,7 @@ fn printed_sql(plan: &str) -> Vec<String> {
 }
 
 /// The configuration of a plan, with this prefix of topics in place of `outbox.event`.
-fn printed_config(plan: &str, prefix: &str, more: &str) -> NamedTempFile {
+pub(super) fn printed_config(plan: &str, prefix: &str, more: &str) -> NamedTempFile {
     let (_, rest) = plan.split_once("[[outbox]]").expect("a section");
     let section = rest.split("\n\n").next().expect("an end");
     let section = section.replace("outbox.event.", &format!("{prefix}."));
@@ -49,7 +49,7 @@ fn printed_config(plan: &str, prefix: &str, more: &str) -> NamedTempFile {
     file
 }
 
-fn path(file: &NamedTempFile) -> &str {
+pub(super) fn path(file: &NamedTempFile) -> &str {
     file.path().to_str().expect("a path")
 }
 

@@ -148,6 +148,7 @@ fn write(url: &str, stop: &AtomicBool, longest: &AtomicU64, rows: &AtomicU64) {
     }
 }
 
+/// `ADOPT_ROWS` is another number of old rows, for a measurement by hand.
 #[test]
 fn writers_wait_for_less_than_200_ms_and_every_row_is_old_or_sent() {
     let rows: u64 = std::env::var("ADOPT_ROWS").map_or(200_000, |it| it.parse().expect("a number"));
