@@ -4,4 +4,5 @@
 mod adopt;
 mod compare;
 mod connector;
+mod mirrors;
 mod preview;

@@ -9,8 +9,9 @@ use crate::support::{Consumer, Relay, Services, World, create_topic, stage};
 include!("../../../examples/rust/place_order.rs");
 
 /// Pages with configuration that a reader copies.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
+    "docs/adopt.md",
     "docs/configuration.md",
     "docs/start.md",
     "docs/operation.md",
