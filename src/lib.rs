@@ -25,7 +25,7 @@ mod tls;
 pub use cli::main;
 pub use config::{
     Columns, ConfigError, ConfigErrors, Database, DatabaseUrl, Delivery, Http, Kafka, Listen,
-    Origin, Outbox, Poison, Profile, RecordTime, Route, Settings, TableName, Telemetry,
+    Origin, Outbox, Poison, Profile, RecordTime, Route, RouteRule, Settings, TableName, Telemetry,
     TopicPatterns, Transactions, Variables,
 };
 pub use event::{Event, RowId};

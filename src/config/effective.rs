@@ -70,7 +70,15 @@ impl Effective {
         let mut sections: Vec<_> = global.map(|it| section(it, "", &layer.values)).collect();
         for (index, outbox) in layer.outboxes.iter().enumerate() {
             let (of_outbox, name) = (of_outbox.iter(), format!("outbox[{index}]"));
-            sections.extend(of_outbox.map(|it| section(*it, &name, &outbox.values)));
+            let single = of_outbox.filter(|it| **it != Section::ROUTE);
+            sections.extend(single.map(|it| section(*it, &name, &outbox.values)));
+            for (index, route) in outbox.routes.iter().enumerate() {
+                let path = format!("{name}.route[{index}]");
+                sections.push(EffectiveSection {
+                    path,
+                    ..section(Section::ROUTE, &name, &route.values)
+                });
+            }
         }
         validate(&layer, Needs { kafka: false }, &mut errors);
         errors.given_only().or(Self { sections })

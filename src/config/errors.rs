@@ -94,7 +94,7 @@ impl ConfigErrors {
 
 /// The end of a message about an unknown word: the known word that was probably meant, or all known
 /// words.
-pub(super) fn meant(word: &str, known: &[&str]) -> String {
+pub(crate) fn meant(word: &str, known: &[&str]) -> String {
     let nearest = known
         .iter()
         .map(|known| (strsim::osa_distance(word, known), known))

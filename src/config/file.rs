@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::errors::{ConfigErrors, Origin, meant};
 use super::key::{Key, Rule, Section};
 use super::keys;
-use super::layer::{Layer, OutboxLayer, Values};
+use super::layer::{Layer, OutboxLayer, RouteLayer, Values};
 use super::types::Secret;
 
 /// Reads the file at `path`, which `origin` names.
@@ -90,25 +90,55 @@ impl Reader<'_> {
     }
 
     fn outboxes(&mut self, entry: &Entry<'_, '_>, layer: &mut Layer) {
-        let DeValue::Array(list) = entry.value else {
-            return self.error(
-                entry.line,
-                "outboxes are written with two brackets: [[outbox]]",
-            );
-        };
-        for element in list.iter() {
-            let line = self.line(&element.span());
-            let DeValue::Table(table) = element.get_ref() else {
-                self.error(line, "an outbox is a section of its own: [[outbox]]");
-                continue;
-            };
+        for (line, table) in self.list(Section::OUTBOX, entry, ["outboxes are", "an outbox is"]) {
             let mut outbox = OutboxLayer {
                 origin: Some(self.origin(line)),
-                values: Values::default(),
+                ..OutboxLayer::default()
             };
             self.keys(Section::OUTBOX, table, &mut outbox.values);
+            let is_route = |entry: &Entry<'_, '_>| entry.key == Section::ROUTE.name();
+            if let Some(routes) = self.entries(table).into_iter().find(is_route) {
+                self.routes(&routes, &mut outbox.routes);
+            }
             layer.outboxes.push(outbox);
         }
+    }
+
+    fn routes(&mut self, entry: &Entry<'_, '_>, routes: &mut Vec<RouteLayer>) {
+        for (line, table) in self.list(Section::ROUTE, entry, ["routes are", "a route is"]) {
+            let mut route = RouteLayer {
+                origin: self.origin(line),
+                values: Values::default(),
+            };
+            self.keys(Section::ROUTE, table, &mut route.values);
+            routes.push(route);
+        }
+    }
+
+    /// Returns the sections of a list, each with its line. `words` begin what is said of others.
+    fn list<'t, 'i>(
+        &mut self,
+        section: Section,
+        entry: &Entry<'t, 'i>,
+        [many, one]: [&str; 2],
+    ) -> Vec<(usize, &'t DeTable<'i>)> {
+        let head = section.head();
+        let DeValue::Array(list) = entry.value else {
+            self.error(
+                entry.line,
+                format!("{many} written with two brackets: {head}"),
+            );
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for element in list.iter() {
+            let line = self.line(&element.span());
+            match element.get_ref() {
+                DeValue::Table(table) => tables.push((line, table)),
+                _ => self.error(line, format!("{one} a section of its own: {head}")),
+            }
+        }
+        tables
     }
 
     fn section(&mut self, section: Section, entry: &Entry<'_, '_>, values: &mut Values) {
@@ -131,7 +161,10 @@ impl Reader<'_> {
             if let Some(key) = keys::find(section, entry.key) {
                 self.value(key, entry.key.to_owned(), &entry, values);
             } else if let Some(inner) = inner.find(|inner| inner.name() == entry.key) {
-                self.section(inner, &entry, values);
+                // A list is read with what it belongs to.
+                if !inner.is_list() {
+                    self.section(inner, &entry, values);
+                }
             } else {
                 let keys = keys::KEYS.iter().filter(|key| key.section == section);
                 let inner = keys::within(Some(section)).map(Section::name);

@@ -3,8 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use regex::Regex;
+
 use super::settings::{Outbox, Settings, Transactions};
-use super::types::{DatabaseUrl, values};
+use super::types::{DatabaseUrl, Route, RouteInput, values};
 
 /// A section of the file, by its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +26,7 @@ impl Section {
     pub(super) const HEADERS_FROM: Self = Self("[outbox.headers_from]");
     pub(super) const FIXED_HEADERS: Self = Self("[outbox.fixed_headers]");
     pub(super) const POISON_TOPICS: Self = Self("[outbox.poison_topics]");
+    pub(super) const ROUTE: Self = Self("[[outbox.route]]");
 
     pub(super) fn head(self) -> &'static str {
         self.0
@@ -45,6 +48,11 @@ impl Section {
         self.path().0 == parent.map(Self::name)
     }
 
+    /// Whether there may be several.
+    pub(super) fn is_list(self) -> bool {
+        self.0.starts_with("[[")
+    }
+
     /// Whether each outbox has one of its own.
     pub(super) fn is_of_outbox(self) -> bool {
         self == Self::OUTBOX || self.is_within(Some(Self::OUTBOX))
@@ -56,6 +64,16 @@ pub(super) struct Draft {
     pub(super) settings: Settings,
     pub(super) outbox: Outbox,
     pub(super) transactions: Transactions,
+    pub(super) route: RouteDraft,
+}
+
+/// A route in the making.
+#[derive(Default)]
+pub(super) struct RouteDraft {
+    pub(super) input: Option<RouteInput>,
+    pub(super) pattern: Option<Regex>,
+    pub(super) topic: Option<Route>,
+    pub(super) drops: bool,
 }
 
 impl Default for Draft {
@@ -64,6 +82,7 @@ impl Default for Draft {
             settings: Settings::new(DatabaseUrl::unset(), ""),
             outbox: Outbox::default(),
             transactions: Transactions::default(),
+            route: RouteDraft::default(),
         }
     }
 }

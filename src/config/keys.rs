@@ -11,8 +11,8 @@ use super::key::Rule::{
 use super::key::{Draft, Key, Section, set};
 use super::settings::{Delivery, Poison, Profile, RecordTime, defaults};
 use super::types::{
-    COLUMNS, DatabaseUrl, Listen, Route, TableName, TopicPatterns, addresses, check_topic,
-    properties, values,
+    COLUMNS, DatabaseUrl, Listen, Route, RouteInput, TableName, TopicPatterns, addresses,
+    check_topic, pattern, properties, values,
 };
 
 pub(super) fn find(section: Section, name: &str) -> Option<&'static Key> {
@@ -253,4 +253,19 @@ pub(super) static KEYS: &[Key] = &[
     Key::new(Section::POISON_TOPICS, "TOPIC", "the poison policy",
         Names(&[], poison_topic),
         "Use this poison policy for rows of one topic"),
+    Key::new(Section::ROUTE, "column", "the column of a route",
+        Text(|it, text| some(&mut it.route.input, RouteInput::parse(text))),
+        "Match the text of this column of the table, or with header.NAME a header of the row's own"),
+    Key::new(Section::ROUTE, "match", "the pattern of a route",
+        Text(|it, text| some(&mut it.route.pattern, pattern(text))),
+        "Take the rows in whose column this regular expression of the crate regex finds a match; NULL has none. \
+         The first route that takes a row counts; a topic that the row itself names comes before all routes"),
+    Key::new(Section::ROUTE, "topic", "the topic of a route",
+        Text(|it, text| some(&mut it.route.topic, Route::parse(text))),
+        "Produce these rows to this topic; {1} and {name} stand for groups of the expression, and {table}, {type} \
+         and columns are filled in as in the topic of the outbox"),
+    Key::new(Section::ROUTE, "drop", "the choice to drop rows",
+        Choice(|it| &mut it.route.drops),
+        "Delete these rows unsent, and count them; such a route has no topic")
+        .default("false"),
 ];

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::errors::Origin;
-use super::key::{Key, Section};
+use secrecy::ExposeSecret;
+
+use super::errors::{ConfigErrors, Origin};
+use super::key::{Draft, Key, Section};
 use super::types::Secret;
 
 /// A value as it was written, with its place. Every value is kept as a secret until it is
@@ -33,6 +35,14 @@ pub(super) struct OutboxLayer {
     /// The line of its `[[outbox]]`, for errors about an outbox that sets nothing.
     pub(super) origin: Option<Origin>,
     pub(super) values: Values,
+    pub(super) routes: Vec<RouteLayer>,
+}
+
+/// One `[[outbox.route]]`, with its line.
+#[derive(Debug)]
+pub(super) struct RouteLayer {
+    pub(super) origin: Origin,
+    pub(super) values: Values,
 }
 
 impl Values {
@@ -48,6 +58,21 @@ impl Values {
 
     pub(super) fn get(&self, section: Section, name: &str) -> Option<&Given> {
         self.0.get(&(section, name.to_owned()))
+    }
+
+    /// Checks and stores what is given for the key; whether all of it is right.
+    pub(super) fn store(&self, key: &Key, draft: &mut Draft, errors: &mut ConfigErrors) -> bool {
+        let mut right = true;
+        for (name, given) in self.of(key) {
+            let text = given.value.read();
+            let text = text.map_err(|error| format!("{} {error}", key.noun));
+            let stored = text.and_then(|text| key.store(draft, name, text.expose_secret()));
+            if let Err(error) = stored {
+                errors.push(Some(given.origin.clone()), error);
+                right = false;
+            }
+        }
+        right
     }
 
     /// What is given for the key, with its name: several, in the order of the file, for a key that

@@ -12,6 +12,7 @@
 //! - `validate`: the merged texts become settings, or errors
 //! - `load`: the ways to settings: flags over environment over file
 //! - `effective`: the effective values, with their origins and without secrets
+//! - `routes`: the routes of an outbox, and what follows from all of them
 //! - `errors`: what is wrong, where, and what to do
 //! - `tests`: whole configurations, from the text to the settings or the errors
 
@@ -23,6 +24,7 @@ mod key;
 mod keys;
 mod layer;
 mod load;
+mod routes;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ mod types;
 mod validate;
 
 pub(crate) use effective::Effective;
+pub(crate) use errors::meant;
 pub use errors::{ConfigError, ConfigErrors, Origin};
 pub(crate) use flags::{Flag, FlagGroup, Overrides};
 pub use load::Variables;
@@ -39,8 +42,8 @@ pub use settings::{
     Database, Delivery, Http, Kafka, Outbox, Poison, Profile, RecordTime, Settings, Telemetry,
     Transactions,
 };
-pub(crate) use types::TopicPart;
 pub(crate) use types::addresses::is_local;
-pub use types::{Columns, DatabaseUrl, Listen, Route, TableName, TopicPatterns};
+pub use types::{Columns, DatabaseUrl, Listen, Route, RouteRule, TableName, TopicPatterns};
 pub(crate) use types::{LONGEST_NAME, Optional, check_topic};
+pub(crate) use types::{RouteInput, TopicPart};
 pub(crate) use validate::Needs;

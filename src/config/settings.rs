@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::errors::one_of;
-use super::types::{Columns, DatabaseUrl, Listen, Route, TableName, TopicPatterns};
+use super::types::{Columns, DatabaseUrl, Listen, Route, RouteRule, TableName, TopicPatterns};
 
 /// Defaults, with the reason for each.
 pub(crate) mod defaults {
@@ -135,7 +135,7 @@ pub struct Kafka {
 pub struct Outbox {
     /// The table.
     pub table: TableName,
-    /// The topic of rows that name none.
+    /// The topic of rows that name none and that no route takes.
     pub topic: Route,
     /// The interval of the scans for rows that no notification announced.
     pub sweep: Duration,
@@ -143,6 +143,8 @@ pub struct Outbox {
     pub columns: Columns,
     /// The topics that rows may go to.
     pub topics: TopicPatterns,
+    /// Where rows go that name no topic; the first that takes a row counts.
+    pub routes: Vec<RouteRule>,
     /// The headers that the relay sets by itself.
     pub profile: Profile,
     /// Whether a payload of blanks is a tombstone.
@@ -172,7 +174,8 @@ impl Outbox {
     /// The columns that only the configuration names, which a dead letter keeps. One may be here
     /// twice.
     pub(crate) fn kept_columns(&self) -> impl Iterator<Item = &str> {
-        self.columns.more().chain(self.topic.columns())
+        let of_topic = self.topic.columns().chain(self.route_columns());
+        self.columns.more().chain(of_topic)
     }
 
     /// The names of the headers that the relay sets by its profile.
@@ -323,6 +326,7 @@ impl Default for Outbox {
         Self {
             table: TableName::default(),
             topic: Route::default(),
+            routes: Vec::new(),
             sweep: defaults::SWEEP,
             columns: Columns::default(),
             topics: TopicPatterns::default(),

@@ -8,6 +8,7 @@ use super::errors::{ConfigErrors, Origin};
 use super::key::{Draft, Key, Section};
 use super::keys::{self, KEYS};
 use super::layer::{Given, Layer, OutboxLayer, Values};
+use super::routes::routes;
 use super::settings::{Delivery, Kafka, Outbox, Settings};
 use super::types::{Secret, check_topic};
 
@@ -22,7 +23,7 @@ pub(super) fn validate(layer: &Layer, needs: Needs, errors: &mut ConfigErrors) -
     let mut draft = Draft::default();
     let is_shared = |key: &&Key| !key.section.is_of_outbox() && key.section != Section::OUTSIDE;
     for key in KEYS.iter().filter(is_shared) {
-        store(key, &layer.values, &mut draft, errors);
+        layer.values.store(key, &mut draft, errors);
     }
     require(layer, Section::DATABASE, "url", "database", errors);
     if needs.kafka {
@@ -30,23 +31,8 @@ pub(super) fn validate(layer: &Layer, needs: Needs, errors: &mut ConfigErrors) -
     }
     complete_url(&layer.values, &mut draft, errors);
     check_token(layer, &draft.settings.kafka, errors);
-    draft.settings.outboxes = outboxes(&layer.outboxes, &mut draft, errors);
+    draft.settings.outboxes = outboxes(layer, &mut draft, errors);
     draft.settings
-}
-
-/// Checks and stores what is given for the key; whether all of it is right.
-fn store(key: &Key, values: &Values, draft: &mut Draft, errors: &mut ConfigErrors) -> bool {
-    let mut right = true;
-    for (name, given) in values.of(key) {
-        let text = given.value.read();
-        let text = text.map_err(|error| format!("{} {error}", key.noun));
-        let stored = text.and_then(|text| key.store(draft, name, text.expose_secret()));
-        if let Err(error) = stored {
-            errors.push(Some(given.origin.clone()), error);
-            right = false;
-        }
-    }
-    right
 }
 
 fn require(layer: &Layer, section: Section, name: &str, what: &str, errors: &mut ConfigErrors) {
@@ -69,7 +55,7 @@ fn complete_url(values: &Values, draft: &mut Draft, errors: &mut ConfigErrors) {
     if let Some(key) = keys::find(Section::OUTSIDE, "password")
         && !draft.settings.database.url.has_password()
     {
-        store(key, values, draft, errors);
+        values.store(key, draft, errors);
     }
     if let Err(error) = draft.settings.database.url.check_certificates() {
         let text = format!("the database URL {error}");
@@ -111,10 +97,10 @@ fn check_token(layer: &Layer, kafka: &Kafka, errors: &mut ConfigErrors) {
     }
 }
 
-fn outboxes(layers: &[OutboxLayer], draft: &mut Draft, errors: &mut ConfigErrors) -> Vec<Outbox> {
+fn outboxes(all: &Layer, draft: &mut Draft, errors: &mut ConfigErrors) -> Vec<Outbox> {
     let mut outboxes: Vec<Outbox> = Vec::new();
-    for layer in layers {
-        let Some(outbox) = outbox(layer, draft, errors) else {
+    for layer in &all.outboxes {
+        let Some(outbox) = outbox(layer, draft, !all.unparsable, errors) else {
             continue;
         };
         if outboxes.iter().any(|other| other.table == outbox.table) {
@@ -149,9 +135,15 @@ fn origin(layer: &OutboxLayer, names: &[&str]) -> Option<Origin> {
 
 /// `None` without a valid table; other errors leave the default, so that the rest can be checked as
 /// well.
-fn outbox(layer: &OutboxLayer, draft: &mut Draft, errors: &mut ConfigErrors) -> Option<Outbox> {
+fn outbox(
+    layer: &OutboxLayer,
+    draft: &mut Draft,
+    is_whole: bool,
+    errors: &mut ConfigErrors,
+) -> Option<Outbox> {
     let mut wrong = Vec::new();
-    for key in KEYS.iter().filter(|key| key.section.is_of_outbox()) {
+    let of_outbox = |key: &&Key| key.section.is_of_outbox() && key.section != Section::ROUTE;
+    for key in KEYS.iter().filter(of_outbox) {
         if key.is_exactly_once && draft.outbox.delivery == Delivery::AtLeastOnce {
             for (name, given) in layer.values.of(key) {
                 let text = format!(
@@ -159,7 +151,7 @@ fn outbox(layer: &OutboxLayer, draft: &mut Draft, errors: &mut ConfigErrors) -> 
                 );
                 errors.push(Some(given.origin.clone()), text);
             }
-        } else if !store(key, &layer.values, draft, errors) {
+        } else if !layer.values.store(key, draft, errors) {
             wrong.push(key.name);
         }
     }
@@ -168,14 +160,14 @@ fn outbox(layer: &OutboxLayer, draft: &mut Draft, errors: &mut ConfigErrors) -> 
     if wrong.contains(&"table") {
         return None;
     }
-    let mut routes = Vec::new();
+    let mut templates = Vec::new();
     if !wrong.contains(&"topic") {
-        routes.push((&outbox.topic, "a topic", "topic"));
+        templates.push((&outbox.topic, "a topic", "topic"));
     }
     if outbox.delivery != Delivery::AtLeastOnce {
-        routes.push((&transactions.receipts, "a topic for receipts", "receipts"));
+        templates.push((&transactions.receipts, "a topic for receipts", "receipts"));
     }
-    for (route, what, key) in routes {
+    for (route, what, key) in templates {
         let topic = route.fixed(&outbox.table.name);
         if let Some(Err(error)) = topic.map(|topic| check_topic(&topic)) {
             let text = format!(
@@ -185,6 +177,8 @@ fn outbox(layer: &OutboxLayer, draft: &mut Draft, errors: &mut ConfigErrors) -> 
         }
     }
     check_headers(layer, &outbox, errors);
+    let all = routes(&layer.routes, &outbox, is_whole, errors);
+    outbox.routes = all;
     if outbox.columns.event_type.is_none() && outbox.topic.has_type() {
         let text = "the topic has {type}, and the outbox no column for it: remove that, or `type = \"none\"`";
         errors.push(origin(layer, &["topic"]), text);

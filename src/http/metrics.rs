@@ -72,6 +72,8 @@ pub const REGISTRY: &[Metric] = metrics! {
         Count(|it| Some(it.rows.published));
     "doorbell_rows_deleted" "Rows that were deleted from the table"
         Count(|it| Some(it.rows.deleted));
+    "doorbell_rows_dropped" "Rows that a route dropped: they were deleted without having been sent"
+        Count(|it| Some(it.rows.dropped));
     "doorbell_rows_refused" "Rows that Kafka can never accept"
         Count(|it| Some(it.rows.refused));
     "doorbell_rows_parked" "Rows that were moved to the dead letters"

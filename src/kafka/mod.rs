@@ -44,7 +44,7 @@ pub(crate) use producer::copier::Copier;
 pub(crate) use producer::idempotent::{
     Batching, DEFAULT_BATCH_SIZE, Producer, SendError, too_large,
 };
-pub(crate) use producer::record::RecordHeaders;
+pub(crate) use producer::record::{RecordHeaders, own_header};
 pub(crate) use producer::reports::{Delivered, Reports};
 pub(crate) use producer::topic_limits::{TopicFacts, Topics};
 pub(crate) use producer::transactional::{

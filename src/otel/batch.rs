@@ -71,6 +71,10 @@ impl TracedBatch {
         self.handed_over >= self.end
     }
 
+    pub(super) fn has_sent(&self) -> bool {
+        self.sent > 0
+    }
+
     pub(super) fn begin_sending(&mut self) {
         if self.sent == 0 {
             self.begun = SystemTime::now();

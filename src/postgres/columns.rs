@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 
 use super::error::{Error, Result};
 use super::session::{Session, literal};
-use crate::config::{Optional, Outbox, TopicPart};
+use crate::config::{Optional, Outbox, TopicPart, meant};
 
 /// The columns of an outbox, each as an SQL expression that yields the form the relay reads.
 #[derive(Debug, Clone)]
@@ -24,8 +24,10 @@ pub struct MappedColumns {
     /// Name of the column of the key.
     pub key_column: Option<String>,
     /// The topic as text, or NULL for one that the relay makes: the row's own, or one that is made
-    /// of columns.
+    /// of columns. With routes it is bytea: that text, or the record from which the relay chooses.
     pub topic: String,
+    /// Whether there are routes.
+    pub has_routes: bool,
     /// `topic` as text, or NULL: the row's own.
     pub own_topic: String,
     /// The topic that the row is for.
@@ -74,6 +76,16 @@ impl Size {
             (Self::Known(one) | Self::Stored(one), Self::Known(other) | Self::Stored(other)) => {
                 Self::Stored(sum(one, &other))
             }
+        }
+    }
+}
+
+impl Size {
+    /// The size of two values together, as if that of a document were the size of its text.
+    fn and_known(&self, other: Self) -> Self {
+        match self.and(other) {
+            Self::Stored(size) => Self::Known(size),
+            size => size,
         }
     }
 }
@@ -259,16 +271,14 @@ impl<'a> Found<'a> {
                 ],
             )?,
             topic: match outbox.topic.columns().next() {
+                _ if !outbox.routes.is_empty() => self.routing(outbox, &own_topic, &routed)?,
                 Some(_) => routed.clone(),
                 None => own_topic.clone(),
             },
+            has_routes: !outbox.routes.is_empty(),
             own_topic,
             routed,
-            headers: optional(
-                &columns.headers,
-                "headers",
-                &["jsonb", "json", "text", "varchar", "_text", "_varchar"],
-            )?,
+            headers: optional(&columns.headers, "headers", HEADERS)?,
             letter_headers: or_null(self.optional(&columns.headers)?.map(|column| {
                 let name = quote(&column.name);
                 match column.kind.as_str() {
@@ -293,7 +303,13 @@ impl<'a> Found<'a> {
             more,
             kept: outbox.kept_columns().map(str::to_owned).collect(),
         };
-        let [.., of_headers] = &mut mapped.sizes;
+        let [.., of_topic, of_headers] = &mut mapped.sizes;
+        for column in outbox.route_columns() {
+            *of_topic = of_topic.and_known(self.required(column)?.size());
+        }
+        if outbox.routed_header().is_some() {
+            *of_topic = of_topic.and_known(of_headers.clone());
+        }
         for column in columns.more() {
             *of_headers = of_headers.and(self.required(column)?.size());
         }
@@ -306,7 +322,8 @@ impl<'a> Found<'a> {
             Ok(match part {
                 TopicPart::Text(text) => literal(text),
                 TopicPart::Type => format!("{event_type}::text"),
-                TopicPart::Column(name) => self.more(name)?.value,
+                TopicPart::Column(name) => self.placeholder(name)?.value,
+                TopicPart::Group(_) => literal(""),
             })
         };
         let parts = outbox.topic.pieces(&outbox.table.name).map(part);
@@ -314,11 +331,62 @@ impl<'a> Found<'a> {
         Ok(format!("coalesce({own}::text, pg_catalog.concat({parts}))"))
     }
 
+    /// Returns what the relay reads in the place of a topic, where it chooses by routes: the row's
+    /// own topic, or a record of the topic without routes, the headers and the columns of routes, as
+    /// texts. What is not needed is NULL.
+    fn routing(&self, outbox: &Outbox, own: &str, routed: &str) -> Result<String> {
+        let usual = match outbox.topic.columns().next() {
+            Some(_) => routed,
+            None => NO_COLUMN,
+        };
+        let headers = match outbox.routed_header() {
+            Some(header) => self.headers_of_routes(outbox, header)?,
+            None => NO_COLUMN.into(),
+        };
+        let columns = outbox.route_columns().into_iter().map(|name| {
+            self.placeholder(name)?;
+            Ok(format!(", {}::text", quote(name)))
+        });
+        let columns = columns.collect::<Result<String>>()?;
+        Ok(format!(
+            "CASE WHEN {own} IS NULL THEN pg_catalog.record_send(ROW({usual}, {headers}{columns})) ELSE pg_catalog.textsend({own}::text) END"
+        ))
+    }
+
+    fn headers_of_routes(&self, outbox: &Outbox, header: &str) -> Result<String> {
+        let Some(column) = self.optional(&outbox.columns.headers)? else {
+            return Err(Error::refused(
+                format!(
+                    "table {} has no column for headers, and a route matches header.{header}",
+                    self.table
+                ),
+                "map `headers` under [outbox.columns], or match a column",
+            ));
+        };
+        self.expression(column, "headers", HEADERS)
+    }
+
+    /// Returns the column that a topic or a route names.
+    fn placeholder(&self, name: &str) -> Result<MoreColumn> {
+        self.more(name).map_err(|_| {
+            let columns = self.columns.iter().map(|it| it.name.as_str());
+            let known: Vec<_> = ["table", "type"].into_iter().chain(columns).collect();
+            Error::refused(
+                format!(
+                    "table {} has no column {}, which `topic` or [[outbox.route]] names",
+                    self.table,
+                    quote(name)
+                ),
+                meant(name, &known),
+            )
+        })
+    }
+
     fn more(&self, name: &str) -> Result<MoreColumn> {
         let column = self.required(name).map_err(|_| {
             Error::refused(
                 format!("table {} has no column {}", self.table, quote(name)),
-                "add it, or name another one: in the topic, [outbox.headers_from] or [outbox.columns]",
+                "add it, or name another one in [outbox.headers_from] or [outbox.columns]",
             )
         })?;
         let quoted = quote(name);
@@ -379,6 +447,8 @@ pub(super) fn no_column(table: &str, name: &str) -> Error {
         "map it under [outbox.columns] or with --column, or add it",
     )
 }
+
+const HEADERS: &[&str] = &["jsonb", "json", "text", "varchar", "_text", "_varchar"];
 
 const TEXTS: &[&str] = &["text", "varchar", "bpchar", "name", "enum"];
 

@@ -43,7 +43,7 @@ pub(crate) use admin::schema::{
 pub(crate) use admin::scripts::{INBOX, events, literal, roles, strict_order, without_transaction};
 pub(crate) use admin::status::{LONG_WAIT, Status, backlog, status};
 pub(crate) use error::{Error, Result};
-pub(crate) use inspect::lock_holders::{Holder, leader_holders};
+pub(crate) use inspect::lock_holders::{Holder, LeaderFigures, leader_holders};
 pub(crate) use inspect::next_rows::NextRows;
 pub(crate) use inspect::remaining_rows::{
     EventPlace, WaitingEvent, WaitingRow, find_event, is_empty, parked, waiting, waiting_of_key,

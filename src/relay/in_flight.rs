@@ -94,6 +94,8 @@ struct Slot {
     since: u64,
     /// The fingerprint of the row, in the exactly-once mode.
     hash: u32,
+    /// Whether it is to be deleted without having been sent.
+    is_dropped: bool,
 }
 
 #[derive(Debug)]
@@ -217,6 +219,7 @@ impl Window {
             policy: RefusalPolicy::default(),
             since: self.now.run,
             hash: 0,
+            is_dropped: false,
         });
         self.first + self.slots.len() - 1
     }
@@ -282,6 +285,7 @@ impl Window {
         let before = self.stragglers.range(..end).map(|(_, slot)| slot);
         before
             .chain(on_the_ring)
+            .filter(|slot| !slot.is_dropped)
             .map(|slot| ReceiptRow {
                 row: slot.row,
                 fingerprint: slot.hash,
@@ -311,6 +315,27 @@ impl Window {
             self.times.total.add(age.max(0).unsigned_abs(), 1);
         }
         Some(row)
+    }
+
+    /// Has the row deleted with those that Kafka acknowledged, although it was not sent.
+    pub(crate) fn drop_row(&mut self, ticket: Ticket) {
+        if self.undeleted() == 0 {
+            self.cleared = self.now.run;
+        }
+        if self
+            .leave_the_wire(ticket, SlotState::Acknowledged)
+            .is_some()
+        {
+            self.acknowledged += 1;
+            if let Some(slot) = self.slot(ticket) {
+                slot.is_dropped = true;
+            }
+        }
+    }
+
+    /// Whether the row was never sent, because a route drops it.
+    pub(crate) fn is_dropped(&mut self, ticket: Ticket) -> bool {
+        self.slot(ticket).is_some_and(|slot| slot.is_dropped)
     }
 
     /// Gives a row up: it stays in the table, and is not sent in this term or not now.

@@ -47,6 +47,34 @@ struct Model {
     taken: Vec<Ticket>,
 }
 
+#[test]
+fn a_dropped_row_is_deleted_with_the_others_and_no_receipt_names_it() {
+    let mut window = Window::new(LIMITS);
+    let tickets: Vec<_> = (1..=3).map(|id| window.admit(row(id), 7)).collect();
+    window.drop_row(tickets[1]);
+    let named = |window: &Window| -> Vec<i64> {
+        let named = window.named_before(window.next_ticket());
+        named.iter().map(|it| it.row.id).collect()
+    };
+    assert_eq!(named(&window), [1, 3]);
+    let standing = window.standing();
+    assert_eq!((standing.unacknowledged, standing.bytes), (2, 14));
+    assert_eq!(window.acknowledge(tickets[1]), None, "it is on no wire");
+    assert_eq!(
+        window.on_the_wire(0, window.next_ticket()),
+        [tickets[0], tickets[2]]
+    );
+    window.acknowledge(tickets[0]);
+    assert_eq!(
+        window.take(false),
+        [(tickets[0], row(1)), (tickets[1], row(2))]
+    );
+    assert!(window.is_dropped(tickets[1]) && !window.is_dropped(tickets[0]));
+    window.deleted([tickets[0], tickets[1]]);
+    assert_eq!(named(&window), [3]);
+    assert_eq!(window.len(), 1);
+}
+
 proptest! {
     #[test]
     fn random_completions_keep_the_books(steps in steps()) {

@@ -34,4 +34,4 @@ pub use monitor::{
 };
 pub use observer::{Observer, Step};
 pub use outboxes::Relay;
-pub(crate) use publish::{Preview, PreviewedRecord, PreviewedRow};
+pub(crate) use publish::{Destination, Preview, Previewed, PreviewedRecord, PreviewedRow, Routes};

@@ -101,6 +101,8 @@ pub(crate) struct TermState {
     pub(crate) reports: Arc<Reports>,
     /// Notified when a row left the window: there may be room.
     pub(crate) room: Notify,
+    /// Notified when a route dropped a row, which is to be deleted.
+    pub(crate) dropped: Notify,
     /// Cancelled: no new fetch.
     pub(crate) halt: CancellationToken,
     /// Cancelled: everything is left as it is.
@@ -131,6 +133,7 @@ impl TermState {
         Self {
             reports,
             room: Notify::new(),
+            dropped: Notify::new(),
             halt: CancellationToken::new(),
             abandon: CancellationToken::new(),
             done: CancellationToken::new(),

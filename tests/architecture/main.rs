@@ -48,6 +48,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("sqlx", &["postgres"]),
     ("rdkafka", &["kafka"]),
     ("rustls", &["tls"]),
+    ("regex", &["config"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
     ("axum", &["http"]),
@@ -89,7 +90,7 @@ const SECRETS: &[(&str, &str)] = &[
         "the user of the URL is shown, and properties that are no secrets",
     ),
     ("config/load.rs", "the flag of a column is split"),
-    ("config/validate.rs", "the value is validated"),
+    ("config/layer.rs", "the value is validated"),
     ("postgres/server.rs", "the driver needs it"),
     (
         "kafka/client.rs",

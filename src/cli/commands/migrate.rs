@@ -49,7 +49,7 @@ impl Script {
                 return Err(Failure::Usage(message.into()));
             }
             Self::Outbox => each(|it| postgres::migration(&it.table)),
-            Self::Roles => each(|it| postgres::roles(&it.table, &it.columns)),
+            Self::Roles => each(postgres::roles),
             Self::StrictOrder => each(|it| postgres::strict_order(&it.table, &it.columns)),
             Self::Inbox => postgres::INBOX.to_owned(),
             Self::Events => postgres::events(&the_outbox(settings)?.table),

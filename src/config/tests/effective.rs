@@ -42,7 +42,8 @@ fn lines(effective: &Effective) -> Vec<String> {
 fn each_value_is_shown_with_its_origin_and_secrets_are_not() {
     let flags = flags(&[("--in-flight-rows", "5"), ("--column", "key=order id")]);
     let file = "[database]\nurl = \"postgres://u:HUNTER2@h/db?password=HUNTER2&sslmode=require\"\n[kafka.properties]\n\
-        sasl.password = \"HUNTER2\"\n\"ssl.key.pem\" = \"HUNTER2\"\nlinger.ms = 5\n[[outbox]]\ntopic = \"a.{type}\"\n";
+        sasl.password = \"HUNTER2\"\n\"ssl.key.pem\" = \"HUNTER2\"\nlinger.ms = 5\n[[outbox]]\ntopic = \"a.{type}\"\n\
+        [[outbox.route]]\ncolumn = 'kind'\nmatch = 'x'\ntopic = 'b'\n[[outbox.route]]\ncolumn = 'kind'\nmatch = 'y'\ndrop = true\n";
     let env = [
         ("KAFKA_BROKERS", "b:1"),
         ("DOORBELL_HTTP_TOKEN", "HUNTER2-of-16-letters"),
@@ -63,6 +64,8 @@ fn each_value_is_shown_with_its_origin_and_secrets_are_not() {
         "outbox[0].in_flight_bytes \"32MiB\" default",
         "outbox[0].columns.key \"order id\" --column",
         "outbox[0].columns.id \"id\" default",
+        "outbox[0].route[1].column \"kind\" file:14",
+        "outbox[0].route[1].drop true file:16",
     ] {
         assert!(
             lines.iter().any(|line| line == expected),

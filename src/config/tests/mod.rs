@@ -54,6 +54,14 @@ transactional_id = "file"
 [outbox.headers_from]
 z = "zeta"
 a.b = "alpha"
+[[outbox.route]]
+column = "header.region"
+match = '^(?<r>eu|us)-(\d)'
+topic = "{table}.{r}.{2}.{zeta}"
+[[outbox.route]]
+column = "zeta"
+match = "x"
+drop = true
 "#;
 
 /// The least that is complete, so that a test sees its own errors alone.

@@ -8,9 +8,11 @@ use super::*;
 pub(super) const EXAMPLE: &str = include_str!("../../../doorbell.example.toml");
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 
-/// The lines of the example below the head of each section, without the mark of a comment.
+/// The lines of the example below the head of each section, without the mark of a comment. The head
+/// may have one as well, of a section that no file has by default.
 fn example(section: Section) -> Vec<&'static str> {
-    let lines = EXAMPLE.lines().skip_while(|line| *line != section.head());
+    let is_head = |line: &&str| line.trim_start_matches("# ") == section.head();
+    let lines = EXAMPLE.lines().skip_while(|line| !is_head(line));
     let lines = lines.skip(1).take_while(|line| !line.starts_with('['));
     lines
         .map(|line| line.trim_start_matches('#').trim_start())

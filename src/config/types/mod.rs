@@ -4,6 +4,7 @@
 //! - `table_name`: a table's name as SQL writes it
 //! - `columns`: the columns of an outbox table
 //! - `route`: the template of a topic, and Kafka's rule for topic names
+//! - `route_rule`: a pattern, and the topic of rows whose column matches it
 //! - `topic_patterns`: the topics that rows may go to
 //! - `addresses`: Kafka's brokers, the HTTP listener, an OpenTelemetry collector
 //! - `properties`: the librdkafka properties that Doorbell sets itself, and those that name files
@@ -15,6 +16,7 @@ mod columns;
 mod database_url;
 pub(super) mod properties;
 mod route;
+mod route_rule;
 mod secret;
 mod table_name;
 mod topic_patterns;
@@ -29,6 +31,9 @@ pub use database_url::DatabaseUrl;
 pub use route::Route;
 pub(crate) use route::TopicPart;
 pub(crate) use route::check_topic;
+pub(crate) use route_rule::RouteInput;
+pub use route_rule::RouteRule;
+pub(super) use route_rule::pattern;
 pub(super) use secret::Secret;
 pub(crate) use table_name::LONGEST as LONGEST_NAME;
 pub use table_name::TableName;

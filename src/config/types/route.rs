@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use regex::Regex;
+
 use super::table_name::check_name;
 
 /// Kafka's limit for the name of a topic.
@@ -48,6 +50,8 @@ enum Part {
     Table,
     Type,
     Column(String),
+    /// A group of a route's pattern, by its number, with the placeholder's text.
+    Group(usize, String),
 }
 
 impl Part {
@@ -56,7 +60,7 @@ impl Part {
             Self::Literal(text) => text,
             Self::Table => table,
             Self::Type => event_type,
-            Self::Column(_) => "",
+            Self::Column(_) | Self::Group(..) => "",
         }
     }
 }
@@ -67,6 +71,8 @@ pub(crate) enum TopicPart<'a> {
     Text(&'a str),
     Type,
     Column(&'a str),
+    /// A group of the pattern of its route.
+    Group(usize),
 }
 
 /// A topic, or a template of one. `{table}` stands for the outbox table's name without its schema,
@@ -92,39 +98,63 @@ impl Route {
     /// Says what is wrong with it: a name that no column can have, a brace alone, or text that no
     /// topic may contain.
     pub fn parse(template: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
+        let (mut parts, mut literal) = (Vec::new(), String::new());
         let mut rest = template;
-        while let Some(start) = rest.find(['{', '}']) {
-            let (literal, placeholder) = rest.split_at(start);
-            if !literal.is_empty() {
-                parts.push(Part::Literal(literal.into()));
+        while let Some(start) = rest.find(['{', '}', '\\']) {
+            let (before, special) = rest.split_at(start);
+            literal += before;
+            if let Some((text, after)) = escaped(special) {
+                literal += text;
+                rest = after;
+                continue;
             }
-            let name = placeholder
-                .strip_prefix('{')
-                .and_then(|inner| inner.split_once('}'));
-            let Some((name, after)) = name else {
-                return Err(
-                    "has an unmatched brace; the placeholders are {table}, {type} and columns of the table".into(),
-                );
-            };
-            parts.push(match name {
-                "table" => Part::Table,
-                "type" => Part::Type,
-                column => {
-                    check_name(column)?;
-                    Part::Column(column.into())
-                }
-            });
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal)));
+            }
+            let (part, after) = placeholder(special)?;
+            parts.push(part);
             rest = after;
         }
-        if !rest.is_empty() {
-            parts.push(Part::Literal(rest.into()));
+        literal += rest;
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
         }
         let route = Self { parts };
         route
             .check()
             .map_err(|error| format!("is not legal: {error}"))?;
         Ok(route)
+    }
+
+    /// Takes the placeholders that are numbers or names of groups of `pattern` for these groups.
+    pub(super) fn with_groups(mut self, pattern: &Regex) -> Result<Self, String> {
+        for part in &mut self.parts {
+            let Part::Column(name) = part else {
+                continue;
+            };
+            let is_number = name.bytes().all(|it| it.is_ascii_digit());
+            let group = match is_number {
+                true => name.parse().ok().filter(|it| *it < pattern.captures_len()),
+                false => pattern
+                    .capture_names()
+                    .position(|it| it == Some(name.as_str())),
+            };
+            match group {
+                Some(group) => *part = Part::Group(group, name.clone()),
+                None if is_number => {
+                    return Err(format!(
+                        "has {{{name}}}, and `match` has {} in parentheses",
+                        match pattern.captures_len() - 1 {
+                            0 => "no group".to_owned(),
+                            1 => "one group".to_owned(),
+                            groups => format!("{groups} groups"),
+                        }
+                    ));
+                }
+                None => {}
+            }
+        }
+        Ok(self)
     }
 
     fn check(&self) -> Result<(), TopicError> {
@@ -159,6 +189,7 @@ impl Route {
             Part::Table => TopicPart::Text(table),
             Part::Type => TopicPart::Type,
             Part::Column(name) => TopicPart::Column(name),
+            Part::Group(number, _) => TopicPart::Group(*number),
         })
     }
 
@@ -166,7 +197,7 @@ impl Route {
     pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Column(name) => Some(name.as_str()),
-            Part::Literal(_) | Part::Table | Part::Type => None,
+            Part::Literal(_) | Part::Table | Part::Type | Part::Group(..) => None,
         })
     }
 
@@ -177,17 +208,46 @@ impl Route {
 
     /// The topic of all events of `table`; `None` if it depends on the row.
     pub fn fixed(&self, table: &str) -> Option<String> {
-        match self.has_type() || self.columns().next().is_some() {
-            true => None,
-            false => Some(self.topic(table, "").into_owned()),
-        }
+        let is_fixed = |part| matches!(part, &Part::Literal(_) | &Part::Table);
+        let all = self.parts.iter().all(is_fixed);
+        all.then(|| self.topic(table, "").into_owned())
     }
+}
+
+/// Takes a backslash with the brace that it makes a literal one, or alone, off a text that may begin
+/// with one.
+fn escaped(text: &str) -> Option<(&str, &str)> {
+    let after = text.strip_prefix('\\')?;
+    Some(match after.starts_with(['{', '}']) {
+        true => after.split_at(1),
+        false => text.split_at(1),
+    })
+}
+
+/// Takes a placeholder off a text that begins with a brace.
+fn placeholder(text: &str) -> Result<(Part, &str), String> {
+    let name = text.strip_prefix('{').and_then(|it| it.split_once('}'));
+    let Some((name, after)) = name else {
+        return Err(
+            "has an unmatched brace; the placeholders are {table}, {type} and columns of the table"
+                .into(),
+        );
+    };
+    let part = match name {
+        "table" => Part::Table,
+        "type" => Part::Type,
+        column => {
+            check_name(column)?;
+            Part::Column(column.into())
+        }
+    };
+    Ok((part, after))
 }
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts.iter().try_for_each(|part| match part {
-            Part::Column(name) => write!(f, "{{{name}}}"),
+            Part::Column(name) | Part::Group(_, name) => write!(f, "{{{name}}}"),
             part => f.write_str(part.text("{table}", "{type}")),
         })
     }

@@ -197,19 +197,31 @@ impl RecordHeaders {
                 left_out += 1;
                 continue;
             }
-            let text = value.get();
-            headers = match text.as_bytes().first() {
-                Some(b'"') => {
-                    let text: String =
-                        serde_json::from_str(text).map_err(|_| BadRecord::Headers)?;
-                    with(headers, key, Some(text.as_bytes()))
-                }
-                Some(b'n') => with(headers, key, None),
-                _ => with(headers, key, Some(&bytes_of(text))),
-            };
+            let value = value_of(value)?;
+            headers = with(headers, key, value.as_deref());
         }
         Ok((headers, left_out))
     }
+}
+
+/// Returns the value of one of a row's own headers. `None`: it has none, or no value, or the headers
+/// are no JSON object.
+pub(crate) fn own_header<'a>(own: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
+    let own: Option<BTreeMap<String, &RawValue>> = serde_json::from_slice(own).ok()?;
+    value_of(own?.get(name)?).ok()?
+}
+
+/// Returns the value of a header that is written as JSON.
+fn value_of(value: &RawValue) -> Result<Option<Cow<'_, [u8]>>, BadRecord> {
+    let text = value.get();
+    Ok(match text.as_bytes().first() {
+        Some(b'"') => {
+            let text: String = serde_json::from_str(text).map_err(|_| BadRecord::Headers)?;
+            Some(Cow::Owned(text.into_bytes()))
+        }
+        Some(b'n') => None,
+        _ => Some(bytes_of(text)),
+    })
 }
 
 fn with(headers: OwnedHeaders, key: &str, value: Option<&[u8]>) -> OwnedHeaders {

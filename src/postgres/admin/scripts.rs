@@ -1,7 +1,7 @@
 //! The files of SQL that come with the program, for the configured table and its columns. For the
 //! table `outbox` they are the files themselves.
 
-use crate::config::{Columns, TableName};
+use crate::config::{Columns, Outbox, TableName};
 use crate::postgres::columns::quote;
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
@@ -14,7 +14,8 @@ const EVENTS: &str = include_str!("../../../sql/events.sql");
 pub(crate) const INBOX: &str = include_str!("../../../sql/inbox.sql");
 
 /// Returns the SQL of the three roles, with their privileges on this table.
-pub(crate) fn roles(table: &TableName, columns: &Columns) -> String {
+pub(crate) fn roles(outbox: &Outbox) -> String {
+    let (table, columns) = (&outbox.table, &outbox.columns);
     let column = |name: &str| match columns.name(name)? {
         other if other != name => Some(quote(other)),
         _ => Some(name.to_owned()),
@@ -30,8 +31,12 @@ pub(crate) fn roles(table: &TableName, columns: &Columns) -> String {
                 .filter_map(column)
                 .collect();
             if right.trim_end() == "GRANT INSERT" {
-                let more = columns.more().map(quote);
-                names.extend(more.filter(|it| !names.contains(it)).collect::<Vec<_>>());
+                for name in outbox.kept_columns() {
+                    let known = [name.to_owned(), quote(name)];
+                    if !names.iter().any(|it| known.contains(it)) {
+                        names.push(quote(name));
+                    }
+                }
             }
             Some(format!("{right}({})", names.join(", ")))
         });
@@ -68,18 +73,21 @@ pub(crate) fn without_transaction(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RouteRule;
 
     #[test]
     fn the_roles_get_their_privileges_on_the_table_and_the_columns_that_are_configured() {
-        let mut columns = Columns::default();
-        let outbox = TableName::default();
-        assert_eq!(roles(&outbox, &columns), ROLES);
-        columns
+        let mut outbox = Outbox::default();
+        assert_eq!(roles(&outbox), ROLES);
+        outbox
+            .columns
             .map("type", "Event Type".into())
             .expect("a column's name");
-        let table = TableName::parse("app.\"Events\"").expect("a table's name");
-        let sql = roles(&table, &columns);
-        let grant = "\nGRANT INSERT (\"Event Type\", payload, key, headers) ON app.\"Events\" TO doorbell_writer;\n";
+        outbox.table = TableName::parse("app.\"Events\"").expect("a table's name");
+        let route = RouteRule::parse("kind", "x", Some("{region}.{key}")).expect("a route");
+        outbox.routes = vec![route.clone(), route];
+        let sql = roles(&outbox);
+        let grant = "\nGRANT INSERT (\"Event Type\", payload, key, headers, \"kind\", \"region\") ON app.\"Events\" TO doorbell_writer;\n";
         assert!(sql.contains(grant), "{sql}");
         assert!(!sql.contains("ON outbox"), "{sql}");
     }

@@ -48,6 +48,8 @@ pub(crate) struct Status {
     pub held_keys: i64,
     /// Rows that Kafka has and that the table keeps, as the leader publishes it.
     pub kept_rows: u64,
+    /// Rows that routes dropped since the leading relay started, as it publishes it.
+    pub dropped_rows: u64,
     /// Relays that are connected to the database while none leads. Those that lead another outbox
     /// are none of them.
     pub connected: Vec<String>,
@@ -175,6 +177,7 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
         dead: dead(session, table).await?,
         held_keys: held_keys(session, leader.as_ref(), table).await?,
         kept_rows: leader.as_ref().map_or(0, Holder::kept_rows),
+        dropped_rows: leader.as_ref().map_or(0, Holder::dropped_rows),
         connected: without.map(|(name, _)| name).collect(),
         has_relays,
         leader,

@@ -176,15 +176,38 @@ pub(crate) fn reader_name(oid: u32, keys: usize) -> String {
     }
 }
 
-/// Returns the `application_name` of the leader's session.
-pub(crate) fn leader_name(kept: usize, has_kafka: bool) -> String {
+/// What a leader publishes in the name of its session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LeaderFigures {
+    /// Rows that Kafka has and the table keeps.
+    pub(crate) kept: usize,
+    /// Rows that routes dropped since the relay started.
+    pub(crate) dropped: u64,
+    pub(crate) lacks_kafka: bool,
+}
+
+/// Bytes of an `application_name` that the server keeps.
+const LONGEST_NAME: usize = 63;
+
+/// Returns the `application_name` of the leader's session. The number of dropped rows is left out
+/// where it would not fit beside what is urgent.
+pub(crate) fn leader_name(figures: LeaderFigures) -> String {
     let name = session_name("leader");
-    let kept = match kept {
+    let part = |word: &str, rows: u64| match rows {
         0 => String::new(),
-        rows => format!(" keeps {rows}"),
+        rows => format!(" {word} {rows}"),
     };
-    let kafka = if has_kafka { "" } else { " without Kafka" };
-    format!("{name}{kept}{kafka}")
+    let dropped = part("drops", figures.dropped);
+    let kept = part("keeps", figures.kept as u64);
+    let kafka = match figures.lacks_kafka {
+        true => " without Kafka",
+        false => "",
+    };
+    let urgent = format!("{kept}{kafka}");
+    match name.len() + dropped.len() + urgent.len() <= LONGEST_NAME {
+        true => format!("{name}{dropped}{urgent}"),
+        false => format!("{name}{urgent}"),
+    }
 }
 
 impl Holder {
@@ -195,7 +218,16 @@ impl Holder {
 
     /// Rows that Kafka has and the table keeps, as the leader publishes it.
     pub(crate) fn kept_rows(&self) -> u64 {
-        let count = self.application.split_once(" keeps ");
+        self.published(" keeps ")
+    }
+
+    /// Rows that routes dropped since the relay started, as the leader publishes it.
+    pub(crate) fn dropped_rows(&self) -> u64 {
+        self.published(" drops ")
+    }
+
+    fn published(&self, word: &str) -> u64 {
+        let count = self.application.split_once(word);
         let count = count.and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
         count.filter(|_| self.is_doorbell).unwrap_or_default()
     }
@@ -249,7 +281,22 @@ mod tests {
         let process = std::process::id().to_string();
         let longest = name.replacen(&process, "4194304", 1);
         assert!(longest.len() <= 63, "{longest}");
-        let longest = leader_name(1_000_000, false).replacen(&process, "4194304", 1);
+        let figures = LeaderFigures {
+            kept: 1_000_000,
+            lacks_kafka: true,
+            ..LeaderFigures::default()
+        };
+        let longest = leader_name(figures).replacen(&process, "4194304", 1);
         assert!(longest.len() <= 63, "{longest}");
+        let dropped = u64::from(u32::MAX);
+        let shown = leader_name(LeaderFigures {
+            dropped,
+            ..LeaderFigures::default()
+        });
+        assert!(shown.ends_with(" drops 4294967295"), "{shown}");
+        assert_eq!(
+            leader_name(LeaderFigures { dropped, ..figures }),
+            leader_name(figures)
+        );
     }
 }

@@ -23,7 +23,8 @@ pub(crate) struct Sample {
 /// Rows of one topic and type.
 #[derive(Debug)]
 pub(crate) struct SampledKind {
-    pub topic: Option<String>,
+    /// As the relay reads it.
+    pub topic: Option<Vec<u8>>,
     pub event_type: String,
     pub keyless: i64,
     /// Bytes of payload, key and headers of the largest row.
@@ -44,7 +45,10 @@ pub(crate) async fn sample(session: &mut Session, table: &Table) -> Result<Sampl
     let first = format!(
         "SELECT {topic} AS topic, coalesce({event_type}::text, '') AS event_type, {key} IS NULL AS keyless, {payload} + {sizes} AS size, {created_at} AS created_at \
          FROM {from} WHERE {id} IS NOT NULL ORDER BY {id} LIMIT {ROWS}",
-        topic = c.topic,
+        topic = match c.has_routes {
+            true => c.topic.clone(),
+            false => format!("pg_catalog.textsend({}::text)", c.topic),
+        },
         event_type = c.event_type,
         key = c.key,
         payload = size(payload),

@@ -15,6 +15,8 @@ pub(crate) struct RejectedRow {
     pub reason: String,
     /// Code of the reason: the same for the same cause.
     pub code: String,
+    /// The topic that a route gave it, where there are routes.
+    pub topic: Option<String>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -36,9 +38,9 @@ impl DeadLetterWriter {
         let (id, created_at, from) = (&c.id, &c.created_at, &table.quoted);
         // No mapped column has these names: a mapped column may be an expression and cannot be
         // qualified.
-        const ASK: &str = "doorbell_ask AS (SELECT doorbell_id, doorbell_time, doorbell_reason, doorbell_code \
-             FROM ROWS FROM (unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::text[]), unnest($4::text[])) \
-             AS u (doorbell_id, doorbell_time, doorbell_reason, doorbell_code))";
+        const ASK: &str = "doorbell_ask AS (SELECT doorbell_id, doorbell_time, doorbell_reason, doorbell_code, doorbell_topic \
+             FROM ROWS FROM (unnest($1::bigint[]), unnest($2::timestamptz[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[])) \
+             AS u (doorbell_id, doorbell_time, doorbell_reason, doorbell_code, doorbell_topic))";
         // The guard is that of a delete: another row may have the id.
         let asked = format!("{id} = doorbell_id AND {created_at} = doorbell_time");
         let (text, bytes) = ("NULL::text", "NULL::bytea");
@@ -57,15 +59,15 @@ impl DeadLetterWriter {
         let park = format!(
             "WITH {ASK}, \
              moved (row_id, created_at, type, payload, key, topic, headers, routed, reason, code{columns}) AS (\
-             DELETE FROM {from} USING (SELECT {id} AS doorbell_row, doorbell_time, doorbell_reason, doorbell_code \
+             DELETE FROM {from} USING (SELECT {id} AS doorbell_row, doorbell_time, doorbell_reason, doorbell_code, doorbell_topic \
              FROM {from} doorbell_o, doorbell_ask WHERE {asked} FOR UPDATE OF doorbell_o SKIP LOCKED) doorbell_free WHERE {id} = doorbell_row AND {created_at} = doorbell_time \
-             RETURNING {id}, {created_at}, coalesce({event_type}, ''), {payload}, {key}, {topic}, {headers}, {routed}, doorbell_reason, doorbell_code{kept}) \
+             RETURNING {id}, {created_at}, coalesce({event_type}, ''), {payload}, {key}, {topic}, {headers}, coalesce({topic}, doorbell_topic, {routed}), doorbell_reason, doorbell_code{kept}) \
              INSERT INTO doorbell.dead (outbox, row_id, created_at, type, payload, payload_bytes, key, key_bytes, topic, headers, routed_to, \
              reason, code, payload_size, key_size, headers_size, attempts{columns}) \
-             SELECT $5, row_id, created_at, type, {the_payload}, {the_key}, topic, headers::json, routed, reason, code, \
+             SELECT $6, row_id, created_at, type, {the_payload}, {the_key}, topic, headers::json, routed, reason, code, \
              coalesce(octet_length(payload), 0), coalesce(octet_length(key), 0), coalesce(octet_length(headers), 0), \
              1 + coalesce((SELECT max(d.attempts) FROM doorbell.dead d \
-             WHERE d.outbox = $5 AND d.row_id = moved.row_id AND d.created_at = moved.created_at), 0){columns} \
+             WHERE d.outbox = $6 AND d.row_id = moved.row_id AND d.created_at = moved.created_at), 0){columns} \
              FROM moved ORDER BY row_id RETURNING row_id",
             // A record's type is empty if the row's is NULL, and so is the letter's.
             event_type = as_text(&c.event_type),
@@ -92,13 +94,12 @@ impl DeadLetterWriter {
         let times: Vec<_> = rows.iter().map(|it| Timestamp(it.row.created_at)).collect();
         let reasons: Vec<&str> = rows.iter().map(|it| it.reason.as_str()).collect();
         let codes: Vec<&str> = rows.iter().map(|it| it.code.as_str()).collect();
+        let topics: Vec<_> = rows.iter().map(|it| it.topic.as_deref()).collect();
         let moved = session
             .all(&self.park, |q| {
-                q.bind(ids.clone())
-                    .bind(times.clone())
-                    .bind(reasons.clone())
-                    .bind(codes.clone())
-                    .bind(&self.outbox)
+                let q = q.bind(ids.clone()).bind(times.clone());
+                let q = q.bind(reasons.clone()).bind(codes.clone());
+                q.bind(topics.clone()).bind(&self.outbox)
             })
             .await?;
         if moved.len() == rows.len() {
@@ -109,7 +110,8 @@ impl DeadLetterWriter {
         }
         let there = session
             .all(&self.left, |q| {
-                q.bind(ids).bind(times).bind(reasons).bind(codes)
+                let q = q.bind(ids).bind(times).bind(reasons);
+                q.bind(codes).bind(topics)
             })
             .await?;
         let there: HashSet<RowId> = there.iter().map(row_id).collect::<Result<_>>()?;

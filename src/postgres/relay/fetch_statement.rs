@@ -183,6 +183,15 @@ fn outline(table: &Table, largest: usize) -> String {
         "id, created_at, {}, NULL, {}, {}, NULL",
         within("type", event_type, LONGEST_TOPIC),
         within("key", key, largest),
-        within("topic", topic, LONGEST_TOPIC),
+        // What routes match may be longer than a topic.
+        within(
+            "topic",
+            topic,
+            if table.columns.has_routes {
+                largest
+            } else {
+                LONGEST_TOPIC
+            }
+        ),
     )
 }

@@ -8,7 +8,7 @@ use super::deleter::{Commit, Deleted, Deleter};
 use super::receipts::{ReceiptPosition, ReceiptStatements};
 use crate::event::{OutboxId, RowId};
 use crate::postgres::error::Result;
-use crate::postgres::inspect::lock_holders::leader_name;
+use crate::postgres::inspect::lock_holders::{LeaderFigures, leader_name};
 use crate::postgres::session::Session;
 use crate::postgres::table::Table;
 use crate::postgres::wire::Timestamp;
@@ -27,7 +27,7 @@ pub(crate) struct Leader {
     dead_letters: DeadLetterWriter,
     crashes: CrashCounter,
     /// What the session's name shows.
-    shown: (usize, bool),
+    shown: LeaderFigures,
     outbox: OutboxId,
     key_column: Option<String>,
     /// What `doorbell.held` has of this outbox; `None`: what an earlier leader left there.
@@ -47,7 +47,7 @@ impl Leader {
             receipts,
             dead_letters: DeadLetterWriter::of(table),
             crashes: CrashCounter::of(table),
-            shown: (0, true),
+            shown: LeaderFigures::default(),
             outbox: table.id,
             key_column: table.columns.key_column.clone(),
             recorded: None,
@@ -73,16 +73,15 @@ impl Leader {
         self.deleter.retries = retries;
     }
 
-    /// Publishes in the session's name, for `doorbell status`, how many rows the table keeps, and
-    /// whether a broker is reachable.
-    pub(crate) async fn publish(&mut self, kept: usize, has_kafka: bool) -> Result<()> {
-        if self.shown == (kept, has_kafka) {
+    /// Publishes figures in the session's name, for `doorbell status`.
+    pub(crate) async fn publish(&mut self, figures: LeaderFigures) -> Result<()> {
+        if self.shown == figures {
             return Ok(());
         }
-        let name = leader_name(kept, has_kafka);
+        let name = leader_name(figures);
         const NAME: &str = "SELECT pg_catalog.set_config('application_name', $1, false)";
         self.session.one(NAME, |q| q.bind(name)).await?;
-        self.shown = (kept, has_kafka);
+        self.shown = figures;
         Ok(())
     }
 

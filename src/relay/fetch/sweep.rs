@@ -13,6 +13,7 @@ use super::scan::{FetchOutcome, Scan};
 use crate::postgres::{LOOK_PAGE, LookedAt, Result};
 use crate::relay::clock::rest_after;
 use crate::relay::monitor::ProblemKind;
+use crate::relay::publish::Destination;
 use crate::relay::term_state::TermEnd;
 
 /// After this a notification is late: it arrives within milliseconds of the commit.
@@ -113,8 +114,13 @@ impl Scan {
             } in &page
             {
                 let event_type = event_type.as_deref().unwrap_or_default();
-                let topic = || self.routes.of(topic.as_deref(), event_type).ok();
-                if by_key && held.waits(*row, key.as_deref(), topic().as_deref()) {
+                let waits = || match self.routes.of(topic.as_deref(), event_type) {
+                    Ok(Destination::Topic(topic)) => held.waits(*row, key.as_deref(), Some(&topic)),
+                    // It waits for no other.
+                    Ok(Destination::Drop) => false,
+                    Err(_) => held.waits(*row, key.as_deref(), None),
+                };
+                if by_key && waits() {
                     let oldest = waiting
                         .1
                         .map_or(row.created_at, |at: i64| at.min(row.created_at));

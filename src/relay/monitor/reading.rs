@@ -95,6 +95,7 @@ impl Monitor {
             fetched: self.fetched.get(),
             published: self.published.get(),
             deleted: self.deleted.get(),
+            dropped: self.dropped.get(),
             refused: self.refused.get(),
             parked: self.parked.get(),
             retried: self.retried.get(),

@@ -120,6 +120,8 @@ pub struct Monitor {
     pub(crate) published: Counter,
     /// Rows that were deleted from the table.
     pub(crate) deleted: Counter,
+    /// Rows that a route dropped.
+    pub(crate) dropped: Counter,
     /// Rows that Kafka can never take.
     pub(crate) refused: Counter,
     /// Rows that were moved to the dead letters.
@@ -165,7 +167,7 @@ impl Monitor {
         };
         Self {
             outbox: outbox.table.to_string(),
-            topic: outbox.topic.to_string(),
+            topic: outbox.shown_topic(),
             sweep: outbox.sweep,
             kafka: Arc::default(),
             fetched: Counter::default(),
@@ -174,6 +176,7 @@ impl Monitor {
             fetches: Counter::default(),
             published: Counter::default(),
             deleted: Counter::default(),
+            dropped: Counter::default(),
             refused: Counter::default(),
             parked: Counter::default(),
             retried: Counter::default(),

@@ -14,7 +14,7 @@ use crate::relay::histogram::Timing;
 pub struct Snapshot {
     /// The table as configured.
     pub outbox: String,
-    /// The route of rows that name no topic.
+    /// Where rows go that name no topic: the template, and how many routes there are.
     pub topic: String,
     /// Role of the relay.
     pub role: Role,
@@ -120,6 +120,8 @@ pub struct Rows {
     pub published: u64,
     /// Deleted from the table.
     pub deleted: u64,
+    /// Dropped by a route: deleted, and never sent.
+    pub dropped: u64,
     /// Refused by Kafka.
     pub refused: u64,
     /// Moved to the dead letters.

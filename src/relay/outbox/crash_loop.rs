@@ -20,6 +20,7 @@ use crate::postgres::{
     CrashCount, Error, LookedAt, RejectedRow, Server, Session, Table, clear_recorded_rows,
 };
 use crate::relay::error::RelayError;
+use crate::relay::publish::Destination;
 use crate::relay::sessions::Sessions;
 use crate::relay::term_state::AfterTerm;
 
@@ -95,8 +96,9 @@ impl OutboxRelay {
         id: i64,
         crashes: i64,
     ) -> Result<(), RelayError> {
-        let there = sessions.reader.ids(id, id, false).await?;
-        let Some(LookedAt { row, .. }) = there.into_iter().next() else {
+        let has_routes = !self.outbox.routes.is_empty();
+        let there = sessions.reader.ids(id, id, has_routes).await?;
+        let Some(found) = there.into_iter().next() else {
             return Ok(());
         };
         let reason =
@@ -115,9 +117,23 @@ impl OutboxRelay {
         );
         self.counters.refused.add(1);
         let code = "Crash".into();
-        let rejected = RejectedRow { row, reason, code };
+        let rejected = RejectedRow {
+            row: found.row,
+            reason,
+            code,
+            topic: self.routed(&found).filter(|_| has_routes),
+        };
         self.refusals.rejected.add(rejected);
         Ok(())
+    }
+
+    /// Returns the topic of a row, if it has one.
+    fn routed(&self, row: &LookedAt) -> Option<String> {
+        let event_type = row.event_type.as_deref().unwrap_or_default();
+        match self.routes.of(row.topic.as_deref(), event_type) {
+            Ok(Destination::Topic(topic)) => Some(topic.into_owned()),
+            Ok(Destination::Drop) | Err(_) => None,
+        }
     }
 
     /// Sends a window's rows in probe batches, small ones up to the last suspected row. Returns the

@@ -124,7 +124,12 @@ impl OutboxRelay {
     pub(super) fn begin(&mut self, role: Role, state: &str, table: &Table) {
         self.counters.became(role, state);
         let version = env!("CARGO_PKG_VERSION");
-        info!(version, table = table.quoted, topic = %self.outbox.topic, "{state}");
+        info!(
+            version,
+            table = table.quoted,
+            topic = self.outbox.shown_topic(),
+            "{state}"
+        );
         self.started = true;
         self.told = None;
     }

@@ -93,7 +93,7 @@ impl OutboxRelay {
         };
         // Asked for now, so that the first row does not wait for it.
         let mut heartbeat = Heartbeat::new(self.pings());
-        let asked = heartbeat.during(&mut sessions.leader, self.ask_limit(&table));
+        let asked = heartbeat.during(&mut sessions.leader, self.ask_limits());
         asked.await?;
         Ok(Some(Ready {
             table,
@@ -131,7 +131,7 @@ impl OutboxRelay {
             let mut standing = pin!(stand_by(candidate, table, &self.balance, timeout, counters));
             tokio::select! {
                 slot = &mut standing => slot?,
-                never = self.watch_kafka(table) => match never {},
+                never = self.watch_kafka() => match never {},
             }
         };
         // The limit may have changed since.
@@ -155,8 +155,8 @@ impl OutboxRelay {
 
     /// Connects the clients, and asks a broker now and then: of an idle connection librdkafka does
     /// not notice that nothing answers any more.
-    async fn watch_kafka(&self, table: &Table) -> Infallible {
-        self.meet_kafka(table).await;
+    async fn watch_kafka(&self) -> Infallible {
+        self.meet_kafka().await;
         let health = &self.counters.kafka;
         loop {
             sleep(KAFKA_LOOK.min(self.settings.leader_timeout / 2)).await;
@@ -168,8 +168,8 @@ impl OutboxRelay {
     }
 
     /// Has each client send the requests of a leader. A failure is reported when this relay leads.
-    async fn meet_kafka(&self, table: &Table) {
-        self.ask_limit(table).await;
+    async fn meet_kafka(&self) {
+        self.ask_limits().await;
         let Some(receipts) = self.receipts() else {
             return;
         };
@@ -185,8 +185,8 @@ impl OutboxRelay {
         .ok();
     }
 
-    async fn ask_limit(&self, table: &Table) {
-        if let Some(topic) = self.outbox.topic.fixed(&table.name) {
+    async fn ask_limits(&self) {
+        for topic in self.outbox.fixed_topics().0 {
             self.topics.lock().await.facts(&topic).await;
         }
     }
@@ -255,13 +255,14 @@ impl OutboxRelay {
             let remedy = format!("run `doorbell migrate --table '{name}'`");
             return Err(Error::Refused { problem, remedy }.into());
         }
-        if let Some(topic) = self.outbox.topic.fixed(&table.name) {
-            check_topic(&topic).map_err(|fault| {
-                RelayError::Route(format!(
-                    "the route {} makes the topic name {topic:?}: {fault}; set --topic",
-                    self.outbox.topic
-                ))
-            })?;
+        for template in self.outbox.templates() {
+            if let Some(topic) = template.fixed(&table.name) {
+                check_topic(&topic).map_err(|fault| {
+                    RelayError::Route(format!(
+                        "the route {template} makes the topic name {topic:?}: {fault}; set --topic"
+                    ))
+                })?;
+            }
         }
         let listener = Listener::start(listener, &mut reader, &table).await?;
         Ok((reader, table, listener))

@@ -95,6 +95,7 @@ impl Policies {
 /// What the relay of one outbox remembers over its terms of the rows that Kafka refused.
 pub(crate) struct Refusals {
     pub(crate) policies: Policies,
+    has_routes: bool,
     pub(crate) suspects: Suspects,
     pub(crate) rejected: Rejected,
     pub(crate) log: RefusalLog,
@@ -116,6 +117,7 @@ impl Refusals {
     pub(crate) fn new(outbox: &Outbox, kafka: &Kafka, counters: Arc<Counters>) -> Self {
         Self {
             policies: Policies::of(outbox, kafka),
+            has_routes: !outbox.routes.is_empty(),
             suspects: Suspects::default(),
             rejected: Rejected::default(),
             log: RefusalLog::default(),
@@ -195,7 +197,7 @@ impl Refusals {
             return true;
         }
         let goes_on = match policy {
-            Poison::Park => self.park(row, refusal),
+            Poison::Park => self.park(row, marked.topic, refusal),
             Poison::HoldKey => self.hold(shared, row, marked, refusal),
             Poison::Stop => self.stop(shared, row, refusal, "the poison policy is stop".into()),
         };
@@ -230,6 +232,20 @@ impl Refusals {
         if held.has_over() {
             shared.held.notify_one();
         }
+    }
+
+    /// Leaves a row that a route drops to the third stage, which deletes it. Rows that waited for it
+    /// go on.
+    pub(crate) fn drop_row(&self, shared: &TermState, ticket: Ticket, row: RowId) {
+        self.suspects.clear([&row]);
+        let mut held = self.held();
+        held.is_gone(row);
+        if held.has_over() {
+            shared.held.notify_one();
+        }
+        drop(held);
+        shared.window().drop_row(ticket);
+        shared.dropped.notify_one();
     }
 
     /// Whether the row waits in the table with all rows of its topic: the topic is missing, and may
@@ -278,10 +294,19 @@ impl Refusals {
         waits
     }
 
-    fn park(&self, row: RowId, refusal: Refusal) -> bool {
+    fn park(&self, row: RowId, topic: TopicNumber, refusal: Refusal) -> bool {
         self.suspects.clear([&row]);
         let Refusal { code, reason } = refusal.clone();
-        if self.rejected.add(RejectedRow { row, reason, code }) {
+        let held = self.has_routes.then(|| self.held());
+        let topic = held.and_then(|held| held.topics.name(topic).map(str::to_owned));
+        // A row whose topic is not known has one without a name.
+        let rejected = RejectedRow {
+            row,
+            reason,
+            code,
+            topic: topic.filter(|it| !it.is_empty()),
+        };
+        if self.rejected.add(rejected) {
             self.counters.refused_row();
             self.log.add(false, row.id, &refusal);
         }

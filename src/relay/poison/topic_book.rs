@@ -28,6 +28,7 @@ pub(crate) enum Judgement {
 
 #[derive(Debug, Default)]
 struct TopicState {
+    name: String,
     /// Whether it took the last row that was sent to it as doubtful.
     is_proven: bool,
     /// The last answer about it: why it takes no record, or that it does.
@@ -52,10 +53,18 @@ impl TopicBook {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
-        self.states.push(TopicState::default());
+        self.states.push(TopicState {
+            name: name.to_owned(),
+            ..TopicState::default()
+        });
         let number = TopicNumber(u32::try_from(self.states.len()).unwrap_or(u32::MAX));
         self.numbers.insert(name.to_owned(), number);
         number
+    }
+
+    /// Returns the name of a topic.
+    pub(crate) fn name(&self, topic: TopicNumber) -> Option<&str> {
+        self.state(topic).map(|it| it.name.as_str())
     }
 
     /// Returns the number of a topic that a row went to.

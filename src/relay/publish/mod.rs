@@ -14,6 +14,6 @@ mod preview;
 mod publisher;
 mod routes;
 
-pub(crate) use preview::{Preview, PreviewedRecord, PreviewedRow};
+pub(crate) use preview::{Preview, Previewed, PreviewedRecord, PreviewedRow};
 pub(crate) use publisher::{Publisher, TopicCache};
-pub(crate) use routes::Routes;
+pub(crate) use routes::{Destination, Routes};

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::admission::TopicRules;
 use super::publisher::refusal_of;
-use super::routes::{NOT_UTF_8, Routes};
+use super::routes::{Destination, NOT_UTF_8, Routes};
 use crate::config::{Kafka, Outbox};
 use crate::event::Event;
 use crate::kafka::{
@@ -35,11 +35,18 @@ pub(crate) struct Preview {
 /// What would become of a row.
 pub(crate) struct PreviewedRow<'a> {
     pub(crate) id: i64,
-    /// Empty if it cannot be told.
+    /// Empty if it cannot be told, or there is none.
     pub(crate) topic: String,
-    pub(crate) record: Result<PreviewedRecord<'a>, Refusal>,
+    pub(crate) outcome: Previewed<'a>,
     /// What an operator should know besides.
     pub(crate) notes: Vec<String>,
+}
+
+pub(crate) enum Previewed<'a> {
+    Sent(PreviewedRecord<'a>),
+    Refused(Refusal),
+    /// A route drops it.
+    Dropped,
 }
 
 pub(crate) struct PreviewedRecord<'a> {
@@ -97,19 +104,23 @@ impl Preview {
         let mut row = PreviewedRow {
             id: event.id,
             topic: String::new(),
-            record: Err(Refusal::foreseen(Code::InvalidTopic, NOT_UTF_8)),
+            outcome: Previewed::Refused(Refusal::foreseen(Code::InvalidTopic, NOT_UTF_8)),
             notes: Vec::new(),
         };
         match self.routes.of(event.topic, event.event_type) {
-            Ok(topic) => row.topic = topic.into_owned(),
+            Ok(Destination::Topic(topic)) => row.topic = topic.into_owned(),
+            Ok(Destination::Drop) => {
+                row.outcome = Previewed::Dropped;
+                return row;
+            }
             Err(_) => return row,
         }
         if let Some(unread) = unread {
-            row.record = Err(refusal_of(unread));
+            row.outcome = Previewed::Refused(refusal_of(unread));
             return row;
         }
         if let Err(fault) = self.routes.check(&row.topic) {
-            row.record = Err(Refusal::foreseen(Code::InvalidTopic, fault));
+            row.outcome = Previewed::Refused(Refusal::foreseen(Code::InvalidTopic, fault));
             return row;
         }
         let facts = match &mut self.topics {
@@ -122,7 +133,8 @@ impl Preview {
                 row.topic
             ));
         }
-        row.record = self.record(event, facts, &row.topic, &mut row.notes);
+        let record = self.record(event, facts, &row.topic, &mut row.notes);
+        row.outcome = record.map_or_else(Previewed::Refused, Previewed::Sent);
         row
     }
 

@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::admission::{Admission, FRAME, TopicRules};
 use super::inquiries::{Asker, Inquiries};
-use super::routes::{NOT_UTF_8, Routes};
+use super::routes::{Destination, NOT_UTF_8, Routes};
 use crate::config::Poison;
 use crate::event::Event;
 use crate::kafka::{Code, Producer, Refusal, SendError, TopicFacts, Topics};
@@ -145,12 +145,18 @@ impl Publisher {
         for (offset, event) in events.skip(part.start).take(part.len()) {
             let ticket = fetched.first + offset;
             let sent = match self.routes.of(event.topic, event.event_type) {
-                Err(_) => self.refuse_topic(ticket, &event, "", NOT_UTF_8),
-                Ok(topic) => match fetched.batch.unread(offset) {
+                Err(_) => {
+                    let refusal = Refusal::foreseen(Code::InvalidTopic, NOT_UTF_8);
+                    self.refuse_early(ticket, &event, "", refusal, topics)
+                }
+                Ok(Destination::Drop) => {
+                    self.refusals.drop_row(&self.shared, ticket, event.row());
+                    true
+                }
+                Ok(Destination::Topic(topic)) => match fetched.batch.unread(offset) {
                     None => self.publish_to(&topic, &event, ticket, topics).await,
                     Some(unread) => {
-                        let rules = self.refusals.rules(&topic, TopicFacts::default());
-                        self.refuse(ticket, &event, &rules, refusal_of(unread))
+                        self.refuse_early(ticket, &event, &topic, refusal_of(unread), topics)
                     }
                 },
             };
@@ -173,7 +179,8 @@ impl Publisher {
         let closed = self.refusals.closed();
         if topics.last != topic || topics.closed != closed {
             if let Err(fault) = self.routes.check(topic) {
-                return self.refuse_topic(ticket, event, topic, &fault);
+                let refusal = Refusal::foreseen(Code::InvalidTopic, fault);
+                return self.refuse_early(ticket, event, topic, refusal, topics);
             }
             if !self.asker().may(topic, &mut topics.inquiries).await {
                 let rules = self.refusals.rules(topic, TopicFacts::default());
@@ -252,9 +259,19 @@ impl Publisher {
         self.refusals.refuse(&self.shared, ticket, refusal)
     }
 
-    fn refuse_topic(&self, ticket: Ticket, event: &Event<'_>, topic: &str, fault: &str) -> bool {
+    /// Refuses a row before anything is known of its topic.
+    fn refuse_early(
+        &self,
+        ticket: Ticket,
+        event: &Event<'_>,
+        topic: &str,
+        refusal: Refusal,
+        topics: &mut TopicCache,
+    ) -> bool {
         let rules = self.refusals.rules(topic, TopicFacts::default());
-        let refusal = Refusal::foreseen(Code::InvalidTopic, fault);
+        // The row after it has to be noted for its own topic again.
+        topics.last.clear();
+        self.shared.window().goes_to(ticket, rules.topic);
         self.refuse(ticket, event, &rules, refusal)
     }
 

@@ -5,14 +5,18 @@ use std::str::{Utf8Error, from_utf8};
 
 use uuid::Uuid;
 
-use crate::config::{Delivery, Outbox, RecordTime, Route, TopicPatterns, check_topic};
-use crate::event::Event;
+use crate::config::{
+    Delivery, Outbox, RecordTime, Route, RouteInput, RouteRule, TopicPart, TopicPatterns,
+    check_topic,
+};
+use crate::event::{Event, columns_of};
+use crate::kafka::own_header;
 
 /// Topics of receipts begin with this, unless another name is configured.
 const RECEIPTS: &str = "doorbell.receipts.";
 
 /// Why a row's topic cannot be told.
-pub(super) const NOT_UTF_8: &str = "its topic is not UTF-8";
+pub(super) const NOT_UTF_8: &str = "its topic, or what its topic follows from, is not UTF-8";
 
 /// Topics that Kafka keeps for itself: it refuses records of clients, and ends their transaction.
 const INTERNAL: [&str; 4] = [
@@ -22,9 +26,20 @@ const INTERNAL: [&str; 4] = [
     "__transaction_state",
 ];
 
+/// What becomes of a row.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Destination<'a> {
+    Topic(Cow<'a, str>),
+    /// It is deleted unsent.
+    Drop,
+}
+
 /// The routes of one outbox.
 pub(crate) struct Routes {
     route: Route,
+    rules: Vec<RouteRule>,
+    /// The columns that the rules read, in the order in which they are fetched.
+    columns: Vec<String>,
     table: String,
     /// The topics that rows may go to.
     allowed: TopicPatterns,
@@ -41,8 +56,11 @@ impl Routes {
             Delivery::AtLeastOnce => None,
             Delivery::ExactlyOnce(it) => Some(it.receipts.topic(&table, "").into_owned()),
         };
+        let columns = outbox.route_columns().into_iter().map(str::to_owned);
         Self {
             route: outbox.topic.clone(),
+            rules: outbox.routes.clone(),
+            columns: columns.collect(),
             table,
             allowed: outbox.topics.clone(),
             receipts,
@@ -51,15 +69,60 @@ impl Routes {
         }
     }
 
-    /// Returns the topic of a row: its own, or by the template.
+    /// Returns where a row goes: to its own topic, by the first route that takes it, or by the
+    /// template. `topic` is as the row was fetched.
     pub(crate) fn of<'a>(
         &'a self,
-        own: Option<&'a [u8]>,
+        topic: Option<&'a [u8]>,
         event_type: &'a [u8],
-    ) -> Result<Cow<'a, str>, Utf8Error> {
-        match own {
-            Some(topic) => from_utf8(topic).map(Cow::Borrowed),
-            None => Ok(self.route.topic(&self.table, from_utf8(event_type)?)),
+    ) -> Result<Destination<'a>, Utf8Error> {
+        let topic = match topic {
+            Some(topic) => match columns_of(topic) {
+                Some(columns) => return self.by_rules(columns, event_type),
+                None => from_utf8(topic).map(Cow::Borrowed)?,
+            },
+            None => self.route.topic(&self.table, from_utf8(event_type)?),
+        };
+        Ok(Destination::Topic(topic))
+    }
+
+    /// Chooses by the record of the topic without routes, the headers and the columns of routes. In a
+    /// topic, a column that is NULL is empty.
+    fn by_rules<'a>(
+        &'a self,
+        mut record: impl Iterator<Item = Option<&'a [u8]>>,
+        event_type: &'a [u8],
+    ) -> Result<Destination<'a>, Utf8Error> {
+        let (usual, headers) = (record.next().flatten(), record.next().flatten());
+        let values = record.map(|it| it.map(from_utf8).transpose());
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let value = |name: &str| {
+            let place = self.columns.iter().position(|it| it == name)?;
+            values.get(place).copied().flatten()
+        };
+        for rule in &self.rules {
+            let input = match rule.input() {
+                RouteInput::Column(name) => value(name).map(Cow::Borrowed),
+                RouteInput::Header(name) => header(headers, name),
+            };
+            let Some(group) = input.as_deref().and_then(|it| rule.groups(it)) else {
+                continue;
+            };
+            let Some(topic) = rule.topic() else {
+                return Ok(Destination::Drop);
+            };
+            let event_type = from_utf8(event_type)?;
+            let filled = topic.pieces(&self.table).map(|part| match part {
+                TopicPart::Text(text) => text,
+                TopicPart::Type => event_type,
+                TopicPart::Column(name) => value(name).unwrap_or_default(),
+                TopicPart::Group(number) => group(number),
+            });
+            return Ok(Destination::Topic(filled.collect::<String>().into()));
+        }
+        match usual {
+            Some(topic) => Ok(Destination::Topic(from_utf8(topic)?.into())),
+            None => self.of(None, event_type),
         }
     }
 
@@ -91,5 +154,13 @@ impl Routes {
                 "its topic {topic} is not among `topics` in [[outbox]]"
             )),
         }
+    }
+}
+
+/// Returns the text of one of the row's own headers. One that is no text matches no pattern.
+fn header<'a>(headers: Option<&'a [u8]>, name: &str) -> Option<Cow<'a, str>> {
+    match own_header(headers?, name)? {
+        Cow::Borrowed(bytes) => from_utf8(bytes).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
     }
 }

@@ -49,8 +49,9 @@ impl Settler {
         }
         let begun = SystemTime::now();
         // Before the delete: a row that is in no table is remembered.
-        let sent = taken.iter().map(|(_, row)| *row);
-        self.counters.sent.add(self.outbox, sent);
+        self.counters
+            .sent
+            .add(self.outbox, self.sent(&taken).into_iter());
         let rows: Vec<RowId> = taken.iter().map(|(_, row)| *row).collect();
         let measures = rows.len() <= COMMIT_ROWS && now >= agenda.next_commit;
         let commit = if measures { Commit::Now } else { Commit::Later };
@@ -64,6 +65,15 @@ impl Settler {
         }
         self.after_delete(agenda, taken, outcome, begun);
         Ok(())
+    }
+
+    /// Returns the rows that Kafka has: all but those that a route drops.
+    fn sent(&self, taken: &[(Ticket, RowId)]) -> Vec<RowId> {
+        let mut window = self.shared.window();
+        let sent = taken
+            .iter()
+            .filter(|(ticket, _)| !window.is_dropped(*ticket));
+        sent.map(|(_, row)| *row).collect()
     }
 
     async fn delete_in_pieces(
@@ -103,6 +113,8 @@ impl Settler {
             }
             None => false,
         };
+        let dropped = taken.len() - self.sent(&taken).len();
+        self.counters.dropped.add(dropped as u64);
         let mut ids = taken.iter().map(|(_, row)| row.id);
         self.counters
             .passed(Step::Deleted, &mut ids, std::time::Instant::now());

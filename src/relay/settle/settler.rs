@@ -12,7 +12,7 @@ use super::dead_letters::Parking;
 use super::held_rows::HeldRecord;
 use crate::event::{OutboxId, RowId};
 use crate::kafka::{Code, Delivered, Refusal, Verdict, decide};
-use crate::postgres::{Error, Leader};
+use crate::postgres::{Error, Leader, LeaderFigures};
 use crate::relay::exactly_once::Progress;
 use crate::relay::in_flight::Ticket;
 use crate::relay::observer::Step;
@@ -22,6 +22,9 @@ use crate::relay::term_state::{Counters, TermEnd, TermState};
 
 /// Deletes that failed, and rows that are locked, are tried again after this.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The number of dropped rows is published at most this often.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the third stage holds.
 pub(crate) struct Settler {
@@ -62,6 +65,9 @@ pub(super) struct Agenda {
     /// Rows of a delete that failed: they go first.
     pub(super) failed: Vec<(Ticket, RowId)>,
     pub(super) failing: bool,
+    /// The number of dropped rows that is published, and when the next one may be.
+    told_dropped: u64,
+    next_tell: Instant,
 }
 
 impl Settler {
@@ -81,6 +87,8 @@ impl Settler {
             next_ping: self.pings.first(Asked::Leader),
             failed: Vec::new(),
             failing: false,
+            told_dropped: 0,
+            next_tell: now,
         };
         while !self.is_settled(&agenda) && self.wait(&agenda).await {
             if let Err(error) = self.turn(&mut agenda).await {
@@ -124,6 +132,9 @@ impl Settler {
         for other in [self.parking.due(), self.held.due()].into_iter().flatten() {
             due = due.min(other);
         }
+        if agenda.told_dropped != self.counters.dropped.get() {
+            due = due.min(agenda.next_tell);
+        }
         if let Some(told) = self.refusals.log.due() {
             due = due.min(told.into());
         }
@@ -136,6 +147,7 @@ impl Settler {
                 true
             }
             () = self.parking.rejected() => true,
+            () = self.shared.dropped.notified() => true,
             () = self.held.changed() => true,
             () = self.sent_all.cancelled(), if !self.sent_all.is_cancelled() => true,
             error = self.leader.session.lost() => {
@@ -159,9 +171,7 @@ impl Settler {
         }
         self.held.record(&mut self.leader).await?;
         self.refusals.log.tell(Some(now.into()));
-        let kept = self.counters.kept.load(Ordering::Relaxed);
-        let has_kafka = self.counters.kafka.unreachable_since().is_none();
-        self.leader.publish(kept, has_kafka).await?;
+        self.publish(agenda, now).await?;
         let times = self.shared.window().take_times();
         self.counters.timed(times);
         if now >= agenda.next_ping {
@@ -169,6 +179,20 @@ impl Settler {
             agenda.next_ping = Instant::now() + self.pings.interval();
         }
         Ok(())
+    }
+
+    async fn publish(&mut self, agenda: &mut Agenda, now: Instant) -> Result<(), Error> {
+        let dropped = self.counters.dropped.get();
+        if dropped != agenda.told_dropped && now >= agenda.next_tell {
+            agenda.told_dropped = dropped;
+            agenda.next_tell = now + TELL_INTERVAL;
+        }
+        let figures = LeaderFigures {
+            kept: self.counters.kept.load(Ordering::Relaxed),
+            dropped: agenda.told_dropped,
+            lacks_kafka: self.counters.kafka.unreachable_since().is_some(),
+        };
+        self.leader.publish(figures).await
     }
 
     /// Takes delivery reports.

@@ -5,6 +5,7 @@ mod event_ids;
 mod headers;
 mod none;
 mod partition;
+mod routes;
 
 use std::io::Write;
 

@@ -12,11 +12,12 @@ use super::topics;
 use super::traffic::Relaying;
 use super::{ids, privileges, server, table, traffic};
 use crate::cli::exit::Failure;
-use crate::config::{Delivery, Outbox, RecordTime, Settings, check_topic};
+use crate::config::{Delivery, Outbox, RecordTime, Route, Settings, check_topic};
 use crate::kafka::{self, AclAnswer, ClientConfigError, Cluster, InspectError, TopicState};
 use crate::numbers::counted;
 use crate::postgres::inspect::{self, Sample, ServerInfo, TableShape};
 use crate::postgres::{self, Error, Server, Session, Table, hears_itself};
+use crate::relay::{Destination, Routes};
 
 /// Topics that are examined: each costs the brokers several requests.
 const MAX_TOPICS: usize = 50;
@@ -51,7 +52,7 @@ pub(super) async fn examine(settings: &Settings, old: Duration) -> Result<Report
                 report.findings.push(server::unusable(&error));
             }
         }
-        None => wanted.extend(settings.outboxes.iter().filter_map(of_route)),
+        None => wanted.extend(settings.outboxes.iter().flat_map(of_routes)),
     }
     brokers(settings, &wanted, &transacting, &mut report).await?;
     report.findings.sort_by_key(|finding| finding.severity);
@@ -131,7 +132,7 @@ impl Looking<'_> {
             None => server::unusable(error),
         };
         self.add(&name, [finding]);
-        self.wanted.extend(of_route(outbox));
+        self.wanted.extend(of_routes(outbox));
         Ok(())
     }
 
@@ -149,7 +150,7 @@ impl Looking<'_> {
                 .await?;
             let finding = table::missing(&name, elsewhere.as_deref());
             self.add(&name, [finding]);
-            self.wanted.extend(of_route(outbox));
+            self.wanted.extend(of_routes(outbox));
             return Ok(());
         };
         let examined = format!("table {}", shape.quoted);
@@ -187,19 +188,19 @@ impl Looking<'_> {
         });
         let vital = found.missing.iter().any(|it| it.vital);
         if !has_schema || vital || shape.row_security {
-            self.wanted.extend(of_route(outbox));
+            self.wanted.extend(of_routes(outbox));
             return Ok(());
         }
         if !inspect::is_registered(session, shape).await? {
             self.add(&name, [table::unregistered(&name)]);
-            self.wanted.extend(of_route(outbox));
+            self.wanted.extend(of_routes(outbox));
             return Ok(());
         }
         match Table::find(session, outbox).await {
             Ok(found) => self.traffic(session, outbox, &found, us.as_ref()).await,
             Err(Error::Refused { problem, remedy }) => {
                 self.add(&name, [table::unfit(&problem, &remedy)]);
-                self.wanted.extend(of_route(outbox));
+                self.wanted.extend(of_routes(outbox));
                 Ok(())
             }
             Err(error) => Err(error),
@@ -248,10 +249,10 @@ impl Looking<'_> {
         if sample.from_the_future > 0 && outbox.columns.created_at.is_some() {
             self.add(&name, [table::future(sample.from_the_future)]);
         }
-        if outbox.topic.fixed(&table.name).is_none() {
-            self.report
-                .findings
-                .push(topics::by_type(&name, &outbox.topic.to_string()));
+        let depends = |it: &&Route| it.fixed(&table.name).is_none();
+        if let Some(template) = outbox.templates().find(depends) {
+            let found = topics::by_type(&name, &template.to_string());
+            self.report.findings.push(found);
         }
         let letter = inspect::oldest_letter(session, table).await?;
         self.wanted.extend(wanted(outbox, table, &sample, letter));
@@ -264,10 +265,10 @@ impl Looking<'_> {
     }
 }
 
-/// Returns the topic of rows that name none, if it is the same for all.
-fn of_route(outbox: &Outbox) -> Option<Wanted> {
-    let name = outbox.topic.fixed(&outbox.table.name)?;
-    Some(bare(outbox, name))
+/// Returns the topics that do not depend on the row.
+fn of_routes(outbox: &Outbox) -> impl Iterator<Item = Wanted> {
+    let (names, _) = outbox.fixed_topics();
+    names.into_iter().map(|name| bare(outbox, name))
 }
 
 /// Returns what is wanted of a topic for which no row waits.
@@ -294,9 +295,10 @@ fn transacts(outbox: &Outbox) -> Option<Transacting> {
     })
 }
 
-/// Returns the topics of an outbox: that of the route, and those of waiting rows.
+/// Returns the topics of an outbox: those of the routes, and those of waiting rows.
 fn wanted(outbox: &Outbox, table: &Table, sample: &Sample, letter: Option<f64>) -> Vec<Wanted> {
-    let mut all: Vec<Wanted> = of_route(outbox).into_iter().collect();
+    let routes = Routes::new(outbox);
+    let mut all: Vec<Wanted> = of_routes(outbox).collect();
     let counts = outbox.timestamp == RecordTime::CreatedAt;
     let age = |seconds: Option<f64>| {
         let seconds = seconds.filter(|_| counts)?;
@@ -307,11 +309,13 @@ fn wanted(outbox: &Outbox, table: &Table, sample: &Sample, letter: Option<f64>) 
         it.oldest_letter = age(letter);
     }
     for kind in &sample.kinds {
-        let route = || outbox.topic.topic(&table.name, &kind.event_type);
-        let name = kind.topic.clone().unwrap_or_else(|| route().into_owned());
+        let found = routes.of(kind.topic.as_deref(), kind.event_type.as_bytes());
+        let Ok(Destination::Topic(name)) = found else {
+            continue;
+        };
         let index = all.iter().position(|it| it.name == name);
         let index = index.unwrap_or_else(|| {
-            all.push(bare(outbox, name));
+            all.push(bare(outbox, name.into_owned()));
             all.len() - 1
         });
         let it = &mut all[index];

@@ -11,7 +11,7 @@ use crate::cli::terminal::{harmless, print_json, text};
 use crate::config::Settings;
 use crate::numbers::counted;
 use crate::postgres::Table;
-use crate::relay::{Preview, PreviewedRecord, PreviewedRow};
+use crate::relay::{Preview, Previewed, PreviewedRecord, PreviewedRow};
 
 /// Characters of a payload that are shown.
 const BEGINNING: usize = 200;
@@ -84,11 +84,12 @@ fn beginning(payload: &[u8]) -> (String, bool) {
 
 fn as_json(row: &PreviewedRow<'_>, hide_payloads: bool) -> Value {
     let mut value = json!({ "row": row.id, "topic": row.topic, "notes": row.notes });
-    match &row.record {
-        Err(refusal) => {
+    match &row.outcome {
+        Previewed::Dropped => value["dropped"] = true.into(),
+        Previewed::Refused(refusal) => {
             value["refused"] = json!({ "code": refusal.code, "reason": refusal.reason });
         }
-        Ok(record) => {
+        Previewed::Sent(record) => {
             let headers = record.headers.iter();
             let headers: Vec<_> = headers
                 .map(|(name, value)| (name, value.as_deref().map(text)))
@@ -111,13 +112,17 @@ fn as_json(row: &PreviewedRow<'_>, hide_payloads: bool) -> Value {
 
 fn print(row: &PreviewedRow<'_>, hide_payloads: bool) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    write!(out, "row {}  topic {}", row.id, row.topic.escape_debug())?;
-    match &row.record {
-        Err(refusal) => {
+    write!(out, "row {}", row.id)?;
+    if !row.topic.is_empty() {
+        write!(out, "  topic {}", row.topic.escape_debug())?;
+    }
+    match &row.outcome {
+        Previewed::Dropped => writeln!(out, "  dropped: a route deletes it unsent")?,
+        Previewed::Refused(refusal) => {
             let reason = refusal.reason.escape_debug();
             writeln!(out, "  refused: {}: {reason}", refusal.code)?;
         }
-        Ok(record) => {
+        Previewed::Sent(record) => {
             let key = record.key.map_or("-".into(), text);
             let (key, partition) = (key.escape_debug(), partition_rule(record));
             write!(out, "  key {key}  partition {partition}")?;

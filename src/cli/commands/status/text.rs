@@ -45,6 +45,13 @@ pub(super) fn block(status: &Status) -> String {
         );
         line("kept", &styled(CAREFUL, kept));
     }
+    if let rows @ 1.. = status.dropped_rows {
+        let rows = counted(rows as i64, "row");
+        line(
+            "dropped",
+            &format!("{rows} by routes since the relay started"),
+        );
+    }
     line("leader", &leader(status));
     line("standbys", &status.standbys.len().to_string());
     for bell in bell(status) {
@@ -111,6 +118,9 @@ pub(super) fn line(status: &Status) -> String {
         status.standbys.len(),
         status.trigger,
     );
+    if status.dropped_rows > 0 {
+        line += &format!(" dropped={}", status.dropped_rows);
+    }
     if status.paused.is_some() {
         line += &format!(" {}", styled(BAD, "PAUSED"));
     }

@@ -70,16 +70,19 @@ fn look(settings: &Settings, flags: &VerifyFlags) -> Result<Option<String>, Fail
     Ok(report.verdict())
 }
 
-/// Returns the named topics, or the one topic of the route.
+/// Returns the named topics, or those of the configuration if they do not depend on the row.
 pub(super) fn topics(outbox: &Outbox, named: &[String]) -> Result<Vec<String>, String> {
-    let topics = match named {
-        [] => vec![outbox.topic.fixed(&outbox.table.name).ok_or_else(|| {
-            format!(
+    let topics = match (named, outbox.fixed_topics()) {
+        ([], (topics, false)) => topics,
+        ([], (_, true)) => {
+            let mut templates = outbox.templates();
+            let depends = templates.find(|it| it.fixed(&outbox.table.name).is_none());
+            return Err(format!(
                 "the route {} has more than one topic: name each with --topic",
-                outbox.topic
-            )
-        })?],
-        named => named.to_vec(),
+                depends.unwrap_or(&outbox.topic)
+            ));
+        }
+        (named, _) => named.to_vec(),
     };
     let mut known: Vec<String> = Vec::new();
     for topic in topics {
