@@ -17,8 +17,8 @@ pub struct Event<'a> {
     pub payload: Option<&'a [u8]>,
     /// Key of the record.
     pub key: Option<&'a [u8]>,
-    /// Topic that the row asks for, or what its route follows from, as the relay reads it. `None`: the
-    /// configured topic.
+    /// Topic that the row asks for, or what its route follows from, as the relay reads it. `None`:
+    /// the configured topic.
     pub topic: Option<&'a [u8]>,
     /// The row's own headers: the text of a JSON object.
     pub headers: Option<&'a [u8]>,
@@ -43,8 +43,8 @@ pub(crate) fn take_column<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     Some(Some(value))
 }
 
-/// Returns the columns of a record in its binary form, which begins with their number. `None`: it is
-/// a text, which has no byte 0.
+/// Returns the columns of a record in its binary form, which begins with their number. `None`: it
+/// is a text, which has no byte 0.
 pub(crate) fn columns_of(record: &[u8]) -> Option<impl Iterator<Item = Option<&[u8]>>> {
     let [0, _, _, _, rest @ ..] = record else {
         return None;

@@ -332,8 +332,8 @@ impl<'a> Found<'a> {
     }
 
     /// Returns what the relay reads in the place of a topic, where it chooses by routes: the row's
-    /// own topic, or a record of the topic without routes, the headers and the columns of routes, as
-    /// texts. What is not needed is NULL.
+    /// own topic, or a record of the topic without routes, the headers and the columns of routes,
+    /// as texts. What is not needed is NULL.
     fn routing(&self, outbox: &Outbox, own: &str, routed: &str) -> Result<String> {
         let usual = match outbox.topic.columns().next() {
             Some(_) => routed,

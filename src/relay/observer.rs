@@ -58,8 +58,8 @@ pub trait Observer: Send + Sync {
     /// A transaction with all rows before this ticket was committed.
     fn committed(&self, _before: usize) {}
 
-    /// A statement that began at `begun` deleted this number of the rows. Among them are those that a
-    /// route drops, which were not sent.
+    /// A statement that began at `begun` deleted this number of the rows. Among them are those that
+    /// a route drops, which were not sent.
     fn deleted(&self, _rows: &[(usize, RowId)], _deleted: u64, _begun: SystemTime) {}
 
     /// No more is reported about the rows before this ticket.

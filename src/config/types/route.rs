@@ -214,8 +214,8 @@ impl Route {
     }
 }
 
-/// Takes a backslash with the brace that it makes a literal one, or alone, off a text that may begin
-/// with one.
+/// Takes a backslash with the brace that it makes a literal one, or alone, off a text that may
+/// begin with one.
 fn escaped(text: &str) -> Option<(&str, &str)> {
     let after = text.strip_prefix('\\')?;
     Some(match after.starts_with(['{', '}']) {

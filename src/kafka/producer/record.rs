@@ -204,8 +204,8 @@ impl RecordHeaders {
     }
 }
 
-/// Returns the value of one of a row's own headers. `None`: it has none, or no value, or the headers
-/// are no JSON object.
+/// Returns the value of one of a row's own headers. `None`: it has none, or no value, or the
+/// headers are no JSON object.
 pub(crate) fn own_header<'a>(own: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
     let own: Option<BTreeMap<String, &RawValue>> = serde_json::from_slice(own).ok()?;
     value_of(own?.get(name)?).ok()?

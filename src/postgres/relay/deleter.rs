@@ -185,7 +185,8 @@ impl Deleter {
                     session.batch("SET LOCAL synchronous_commit = on").await?;
                 }
                 // A session that reads first and then waits for the lock of a delete would be in
-                // the way of one that holds that lock and asks for a stronger one, as TRUNCATE does.
+                // the way of one that holds that lock and asks for a stronger one, as TRUNCATE
+                // does.
                 session.batch(&self.lock).await?;
                 let before = self.of_same_ids(session, rows).await?;
                 let delete = &self.delete_unlocked;

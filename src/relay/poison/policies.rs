@@ -234,8 +234,8 @@ impl Refusals {
         }
     }
 
-    /// Leaves a row that a route drops to the third stage, which deletes it. Rows that waited for it
-    /// go on.
+    /// Leaves a row that a route drops to the third stage, which deletes it. Rows that waited for
+    /// it go on.
     pub(crate) fn drop_row(&self, shared: &TermState, ticket: Ticket, row: RowId) {
         self.suspects.clear([&row]);
         let mut held = self.held();

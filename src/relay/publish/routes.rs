@@ -86,8 +86,8 @@ impl Routes {
         Ok(Destination::Topic(topic))
     }
 
-    /// Chooses by the record of the topic without routes, the headers and the columns of routes. In a
-    /// topic, a column that is NULL is empty.
+    /// Chooses by the record of the topic without routes, the headers and the columns of routes. In
+    /// a topic, a column that is NULL is empty.
     fn by_rules<'a>(
         &'a self,
         mut record: impl Iterator<Item = Option<&'a [u8]>>,

@@ -1,5 +1,5 @@
-//! Locks of others: the relay's looks at them are a small share of the time, and waiting for one
-//! leaves no session behind and is in nobody's way.
+//! Locks of others: the relay's looks at them are a small share of the time. A relay that waits for
+//! one leaves no session behind, and keeps no other session from it.
 
 use std::time::{Duration, Instant};
 
