@@ -25,9 +25,15 @@ pub(crate) struct CompareFlags {
     /// asleep again
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) gap_ms: u64,
-    /// Length of a steady stream of rows, for each side in each round
+    /// Length of a steady stream of rows, for each side and rate in each round
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) seconds: u32,
+    /// Rows a second of the steady streams, one after the other
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 30, 100, 1_000, 3_000], value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) rates: Vec<u32>,
+    /// Also measure this `doorbell`, of an earlier version: drain, latency, steady rates
+    #[arg(long, value_name = "PATH")]
+    pub(super) earlier: Option<PathBuf>,
     /// How often the leader is killed, and how often it is stopped, in each delivery mode
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) kills: u32,
@@ -59,7 +65,7 @@ pub(super) enum Comparison {
     Drain,
     /// One row now and then
     Latency,
-    /// 1,000 rows a second
+    /// Rows at steady rates
     Steady,
     /// A large backlog and a small one
     Scale,
@@ -92,6 +98,7 @@ impl CompareFlags {
             (self.rows, self.scale_rows) = (5_000, 20_000);
             (self.rounds, self.samples, self.seconds) = (1, 20, 1);
             (self.kills, self.idle_seconds) = (2, 1);
+            self.rates = vec![10, 1_000];
         }
     }
 

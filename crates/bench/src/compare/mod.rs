@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `flags` | what is measured, and how often |
 //! | `drain` | a backlog, until it is at the broker; the relay alone with a large backlog and a small one, with a held snapshot and none |
-//! | `latency` | until a consumer has a row: one into an idle outbox; 1,000 a second, then idleness |
+//! | `latency` | until a consumer has a row: one into an idle outbox |
+//! | `steady` | the same, and the cost, at steady rates; then idleness |
 //! | `takeover` | a leader that is killed or stopped, beside a standby |
 //! | `observed` | the relay alone, and observed: metrics, health, page, traces |
 
@@ -12,6 +13,7 @@ mod drain;
 mod flags;
 mod latency;
 mod observed;
+mod steady;
 mod takeover;
 
 use std::path::Path;
@@ -68,9 +70,11 @@ async fn measure(
     }
     let (shown, machine) = machine(fixture, flags.peers).await?;
     results.begin(shown, [("arguments", json!(flags)), ("machine", machine)]);
+    fixture.earlier.clone_from(&flags.earlier);
     let sides = |ours: &[Side], theirs: &[Side]| {
+        let earlier = flags.earlier.as_ref().map(|_| Side::EarlierRelay);
         let theirs = if flags.peers { theirs } else { &[] };
-        [ours, theirs].concat()
+        [ours, earlier.as_slice(), theirs].concat()
     };
     let debeziums = [
         Side::DebeziumEager,
@@ -89,13 +93,13 @@ async fn measure(
             }
             Comparison::Latency => {
                 let sides = sides(&[Side::Bare, Side::Relay], &debeziums);
-                latency::lone(fixture, &sides, flags).await?
+                latency::measure(fixture, &sides, flags).await?
             }
             Comparison::Steady => {
                 // The bare loop would lose a row that commits after one with a higher id, and the
                 // bench would wait for it.
                 let sides = sides(&[Side::Relay], &debeziums);
-                latency::steady(fixture, &sides, flags).await?
+                steady::measure(fixture, &sides, flags).await?
             }
             Comparison::Scale => {
                 let title = "Drain of a large backlog and of a small one";

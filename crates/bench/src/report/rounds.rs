@@ -44,6 +44,18 @@ impl<K: Copy + PartialEq, R> Rounds<K, R> {
         self.0.push((round, kind, run));
     }
 
+    /// Makes several runs of each, of other kinds and of the same round.
+    pub(crate) fn split<L, S>(
+        self,
+        mut parts: impl FnMut(u32, K, R) -> Vec<(L, S)>,
+    ) -> Rounds<L, S> {
+        let of = |(round, kind, run)| {
+            let parts = parts(round, kind, run).into_iter();
+            parts.map(move |(kind, run)| (round, kind, run))
+        };
+        Rounds(self.0.into_iter().flat_map(of).collect())
+    }
+
     pub(crate) fn runs(&self) -> impl Iterator<Item = &R> {
         self.0.iter().map(|(_, _, run)| run)
     }

@@ -76,9 +76,13 @@ impl Running {
                 let begun = bare.begun;
                 (Who::Bare(bare), None, begun)
             }
-            Side::Relay => {
+            Side::Relay | Side::EarlierRelay => {
                 let flags = [&start.delivery.flags(&receipts), start.flags].concat();
-                let relay = fixture.start_relay(topic, &flags, start.environment);
+                let program = match side {
+                    Side::EarlierRelay => fixture.earlier()?,
+                    _ => relay::doorbell(),
+                };
+                let relay = fixture.start_program(program, topic, &flags, start.environment);
                 let mut relay = relay.await?;
                 let begun = relay.led().await?;
                 let id = relay.id;
@@ -89,7 +93,7 @@ impl Running {
                 let relay = Embedded::start(settings);
                 (Who::Embedded(relay), None, Instant::now())
             }
-            _ => {
+            Side::DebeziumDefault | Side::DebeziumTuned | Side::DebeziumEager => {
                 let mut debezium = Debezium::stream(side, fixture, topic).await?;
                 let begun = Instant::now();
                 warmed = start.warm_up;

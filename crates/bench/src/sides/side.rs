@@ -10,6 +10,8 @@ pub(crate) enum Side {
     /// The limit: the same libraries with nothing around them.
     Bare,
     Relay,
+    /// The relay of an earlier version, from a program that the user names.
+    EarlierRelay,
     /// The relay in this process, where its stages can be seen.
     Embedded,
     /// The peer with its defaults.
@@ -25,6 +27,7 @@ impl Side {
         match self {
             Self::Bare => "bare loop",
             Self::Relay | Self::Embedded => "relay",
+            Self::EarlierRelay => "relay, earlier",
             Self::DebeziumDefault => "Debezium, default",
             Self::DebeziumTuned => "Debezium, tuned",
             Self::DebeziumEager => "Debezium, lowest latency",
@@ -32,7 +35,10 @@ impl Side {
     }
 
     pub(crate) fn is_debezium(self) -> bool {
-        !matches!(self, Self::Bare | Self::Relay | Self::Embedded)
+        matches!(
+            self,
+            Self::DebeziumDefault | Self::DebeziumTuned | Self::DebeziumEager
+        )
     }
 
     pub(crate) fn rows(self) -> Rows {
