@@ -233,7 +233,11 @@ impl Scan {
         }
         // An awake relay fetches without notifications.
         if rows > 0 && asleep {
-            let judged = time::Instant::now() + RING_IS_LATE;
+            let late = time::Instant::now() + RING_IS_LATE;
+            // Sweeps that find rows again and again, in less time than that, are judged as well.
+            let earlier = self.cursor.swept.take();
+            let (before, judged) = earlier.map_or((0, late), |it| (it.rows, it.judged));
+            let rows = before + rows;
             self.cursor.swept = Some(Swept { rows, judged });
         }
         debug!(rows, gaps = self.cursor.gaps.count(), "swept");
