@@ -108,7 +108,11 @@ impl OutboxState {
             mood,
             verdict,
             meaning: meaning(health, history) + &beginning(relay, mood),
-            rate: figure(history.rate()),
+            // The last second may lie before the end of its lead.
+            rate: match relay.role {
+                Role::Leading => figure(history.rate()),
+                _ => "0".into(),
+            },
             backlog: backlog.map_or("not known".into(), rows),
             oldest: backlog.map_or("not known".into(), |it| {
                 it.oldest_seconds.map_or("none".into(), age)
