@@ -36,6 +36,11 @@ pub(crate) fn age(seconds: f64) -> String {
     humantime::format_duration(whole).to_string()
 }
 
+/// Writes a time of RFC 3339 in UTC as a reader expects it, without the letters.
+pub(crate) fn date_and_time(rfc3339: &str) -> String {
+    rfc3339.replace('T', " ").replace('Z', "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,16 @@ pub(crate) struct Advice {
     pub(crate) anchor: String,
 }
 
+impl Advice {
+    fn of(words: &str, title: &'static str) -> Self {
+        Self {
+            words: with_code(words),
+            title,
+            anchor: title.to_lowercase(),
+        }
+    }
+}
+
 /// Finds the entry for words about a relay's health.
 pub(crate) fn advised(relay: &Snapshot, words: &str) -> Advice {
     let problem = relay
@@ -31,9 +41,16 @@ pub(crate) fn advised(relay: &Snapshot, words: &str) -> Advice {
         None if relay.held_keys > 0 && !words.starts_with("stuck") => "DoorbellKeysHeld",
         None => "DoorbellNotReady",
     };
-    Advice {
-        words: with_code(words),
-        title,
-        anchor: title.to_lowercase(),
-    }
+    Advice::of(words, title)
+}
+
+/// What is to be done about the dead letters of an outbox.
+pub(crate) fn dead_letters(number: &str) -> Advice {
+    let (noun, verb) = if number == "1" {
+        ("letter", "waits")
+    } else {
+        ("letters", "wait")
+    };
+    let words = format!("{number} dead {noun} {verb} for an operator");
+    Advice::of(&words, "DoorbellDeadLetters")
 }

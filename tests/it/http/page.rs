@@ -176,12 +176,12 @@ fn a_pause_is_shown_loudly() {
 
 #[test]
 fn each_of_several_outboxes_has_a_line_and_a_page() {
-    let world = World::new("pageseveral");
+    let mut world = World::new("pageseveral");
     create_topic(&world, &world.topic, 1, &[]);
     let topic = &world.topic;
     let config = tempfile::NamedTempFile::new().expect("a file");
     let text = format!(
-        "[[outbox]]\ntopic = '{topic}'\n[[outbox]]\ntable = '\"Bills & co\"'\ntopic = '{topic}'\n"
+        "[[outbox]]\ntopic = '{topic}'\nsweep = '1s'\n[[outbox]]\ntable = '\"Bills & co\"'\ntopic = '{topic}'\n"
     );
     std::fs::write(config.path(), text).expect("room");
     let path = config.path().to_str().expect("a path");
@@ -208,7 +208,23 @@ fn each_of_several_outboxes_has_a_line_and_a_page() {
         "--reason",
         "moves",
     ]);
-    events.until("1 of 2 outboxes paused");
+    events.until("1 of 2 outboxes paused (&#34;Bills &#38; co&#34;)");
+    world.sql("INSERT INTO outbox (type, payload, headers) VALUES ('t', 'x', '[]')");
+    events.until("; dead letters in 1 (outbox)");
+    events.until("<strong>outbox</strong>: 1 dead letter waits for an operator");
+    let letters = get(&relay, "/dead?outbox=&topic=").body;
+    for part in [
+        "<select name=\"outbox\">",
+        "<td title=\"public.outbox\">",
+        "Rejected",
+    ] {
+        assert!(letters.contains(part), "{part} in {letters}");
+    }
+    let letters = get(&relay, "/dead?outbox=outbox").body;
+    assert!(
+        letters.contains("<option value=\"outbox\" selected>"),
+        "{letters}"
+    );
     let one = get(&relay, "/outbox?outbox=%22Bills+%26+co%22").body;
     assert!(
         one.contains("PAUSED: no row is sent")

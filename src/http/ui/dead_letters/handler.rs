@@ -42,7 +42,14 @@ async fn listed(
     let found = state.db.run(found).await?;
     let frame = state.page(Here::Dead, headers);
     let is_selected = fields.one("select") == Some("page");
-    let shown = LettersPage::of(frame, found, query, (after, is_selected), outcome);
+    let shown = LettersPage::of(
+        frame,
+        &state.db.outboxes,
+        found,
+        query,
+        (after, is_selected),
+        outcome,
+    );
     Ok(page(StatusCode::OK, shown.render()))
 }
 

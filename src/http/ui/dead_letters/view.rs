@@ -5,11 +5,12 @@ use std::fmt;
 use askama::Template;
 
 use super::query::Query;
+use crate::config::Outbox;
 use crate::http::form::{Form, bad};
 use crate::http::responses::HttpError;
 use crate::http::ui::Page;
 use crate::http::ui::code::with_code;
-use crate::numbers::{age, counted};
+use crate::numbers::{age, counted, date_and_time};
 use crate::postgres::{
     DETAIL_CHARS, DeadLetter, DeadLetterContents, Facet, LetterRefusal, PREVIEW_CHARS, Selection,
 };
@@ -79,7 +80,9 @@ pub(crate) struct LettersPage {
     query: Query,
     filter: String,
     /// Name, label, and values with their numbers, of what can be chosen from.
-    choices: [(&'static str, &'static str, Vec<Choice>); 2],
+    choices: Vec<(&'static str, &'static str, Vec<Choice>)>,
+    /// Whether there are several outboxes.
+    names_outbox: bool,
     count: Option<i64>,
     grants: String,
     letters: Vec<Row>,
@@ -110,16 +113,25 @@ struct Row {
 impl LettersPage {
     pub(crate) fn of(
         page: Page,
+        outboxes: &[Outbox],
         found: FoundLetters,
         query: Query,
         (after, is_selected): (i64, bool),
         outcome: Option<Outcome>,
     ) -> Self {
+        let names_outbox = outboxes.len() > 1;
         let last = found.letters.last().map(|it| it.id.to_string());
         let next = last.filter(|_| found.is_more);
-        let choices = |kind, words, chosen: &Option<String>| {
+        let facets = |kind, words, chosen: &Option<String>| {
             (kind, words, choices(&found.facets, kind, chosen.as_deref()))
         };
+        let mut choices = vec![
+            facets("topic", "Topic", &query.filter.topic),
+            facets("type", "Type", &query.filter.event_type),
+        ];
+        if names_outbox {
+            choices.insert(0, ("outbox", "Outbox", chosen_of(outboxes, &query)));
+        }
         let mut others = Vec::new();
         let after = after.to_string();
         if after != "0" {
@@ -129,10 +141,8 @@ impl LettersPage {
             others.push(("select", "page"));
         }
         Self {
-            choices: [
-                choices("topic", "Topic", &query.filter.topic),
-                choices("type", "Type", &query.filter.event_type),
-            ],
+            choices,
+            names_outbox,
             next: next.map(|id| query.address("/dead", &[("after", &id)])),
             first: (after != "0").then(|| query.address("/dead", &[])),
             other_selection: query.address("/dead", &others),
@@ -173,6 +183,17 @@ fn choices(facets: &[Facet], kind: &str, chosen: Option<&str>) -> Vec<Choice> {
         });
     }
     all
+}
+
+fn chosen_of(outboxes: &[Outbox], query: &Query) -> Vec<Choice> {
+    let names = outboxes.iter().map(|it| it.table.to_string());
+    names
+        .map(|name| Choice {
+            is_chosen: query.outbox.as_ref() == Some(&name),
+            words: name.clone(),
+            value: name,
+        })
+        .collect()
 }
 
 impl Row {
@@ -232,7 +253,7 @@ impl LetterPage {
     pub(crate) fn of(
         page: Page,
         contents: DeadLetterContents,
-        refusals: Vec<LetterRefusal>,
+        mut refusals: Vec<LetterRefusal>,
         query: &Query,
         show_payloads: bool,
     ) -> Self {
@@ -244,6 +265,11 @@ impl LetterPage {
             mut payload,
         } = contents;
         mark(&mut letter, DETAIL_CHARS);
+        letter.refused_at = date_and_time(&letter.refused_at);
+        for it in &mut refusals {
+            it.refused_at = date_and_time(&it.refused_at);
+            it.retried_at = it.retried_at.as_deref().map(date_and_time);
+        }
         if let Some(text) = &mut payload {
             cut(text, DETAIL_CHARS);
         }
@@ -263,7 +289,7 @@ impl LetterPage {
             age: age(letter.age_seconds),
             reason: with_code(&letter.reason),
             letter,
-            created_at,
+            created_at: date_and_time(&created_at),
             headers,
             raw_headers,
             columns,

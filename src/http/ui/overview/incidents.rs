@@ -1,8 +1,8 @@
 //! The incident log as the page shows it.
 
-use super::words::date_and_time;
+use super::words::clock;
 use crate::http::ui::code::with_code;
-use crate::numbers::age;
+use crate::numbers::{age, date_and_time};
 use crate::relay::{Change, ChangeKind, Snapshot};
 
 /// One line.
@@ -45,7 +45,7 @@ impl Incident {
         Self {
             at: change.at,
             outbox: outbox.to_owned(),
-            time: date_and_time(change.at),
+            time: date_and_time(&clock(change.at)),
             kind: match change.kind {
                 ChangeKind::State => "leader",
                 ChangeKind::Outage => "outage",

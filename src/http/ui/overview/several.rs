@@ -6,7 +6,7 @@ use super::history::History;
 use super::incidents::Incident;
 use super::view::OutboxState;
 use crate::http::health::OutboxHealth;
-use crate::http::ui::advice::{Advice, advised};
+use crate::http::ui::advice::{Advice, advised, dead_letters};
 
 #[derive(Template)]
 #[template(path = "overview/several.html")]
@@ -26,16 +26,14 @@ impl Several {
             .map(|(it, history)| OutboxState::of(it, history, false))
             .collect();
         let (mood, verdict) = sum(&outboxes);
-        let advice = all.iter().flat_map(|it| {
-            let reasons = it.readiness.words.iter().filter(|_| !it.readiness.ready);
-            let words = reasons.chain(&it.readiness.warnings);
-            words.map(|words| (it.relay.outbox.clone(), advised(&it.relay, words)))
-        });
+        let mut advice: Vec<_> = all.iter().flat_map(advised_of).collect();
+        let letters = outboxes.iter().filter(|it| it.has_letters());
+        advice.extend(letters.map(|it| (it.name.clone(), dead_letters(&it.dead))));
         Self {
             mood,
             verdict,
             outboxes,
-            advice: advice.collect(),
+            advice,
             incidents: Incident::merged(all.iter().map(|it| &it.relay)),
         }
     }
@@ -43,6 +41,13 @@ impl Several {
     pub(crate) fn title(&self) -> String {
         format!("{} · Doorbell", self.verdict)
     }
+}
+
+/// Returns what is wrong with an outbox, with its name.
+fn advised_of(it: &OutboxHealth) -> impl Iterator<Item = (String, Advice)> {
+    let reasons = it.readiness.words.iter().filter(|_| !it.readiness.ready);
+    let words = reasons.chain(&it.readiness.warnings);
+    words.map(|words| (it.relay.outbox.clone(), advised(&it.relay, words)))
 }
 
 /// Sums up several outboxes, the worst first.
@@ -53,20 +58,36 @@ fn sum(outboxes: &[OutboxState]) -> (&'static str, String) {
         ("paused", "paused"),
         ("warned", "to look at"),
     ];
-    let count = |mood: &str| outboxes.iter().filter(|it| it.mood == mood).count();
+    let of = |mood: &str| named(outboxes, |it| it.mood == mood);
     let mut faults = moods
         .into_iter()
-        .map(|(mood, words)| (mood, count(mood), words))
-        .filter(|(_, count, _)| *count > 0);
+        .filter_map(|(mood, words)| Some((mood, words, of(mood)?)));
     let (mood, mut verdict) = match faults.next() {
         None => ("good", format!("All {all} outboxes are well")),
-        Some((mood, count, words)) => (mood, format!("{count} of {all} outboxes {words}")),
+        Some((mood, words, (count, names))) => {
+            (mood, format!("{count} of {all} outboxes {words}{names}"))
+        }
     };
-    for (_, count, words) in faults {
-        verdict += &format!(", {count} {words}");
+    for (_, words, (count, names)) in faults {
+        verdict += &format!(", {count} {words}{names}");
     }
-    match outboxes.iter().filter(|it| it.has_letters()).count() {
-        0 => (mood, verdict),
-        some => (mood, format!("{verdict}; dead letters in {some}")),
+    match named(outboxes, OutboxState::has_letters) {
+        None => (mood, verdict),
+        Some((count, names)) => (mood, format!("{verdict}; dead letters in {count}{names}")),
+    }
+}
+
+/// Returns how many outboxes are such, and the names of a few.
+fn named(
+    outboxes: &[OutboxState],
+    is_such: impl Fn(&OutboxState) -> bool,
+) -> Option<(usize, String)> {
+    const FEW: usize = 3;
+    let such = outboxes.iter().filter(|it| is_such(it));
+    let names: Vec<&str> = such.map(|it| it.name.as_str()).collect();
+    match names.len() {
+        0 => None,
+        count @ 1..=FEW => Some((count, format!(" ({})", names.join(", ")))),
+        count => Some((count, String::new())),
     }
 }

@@ -5,15 +5,17 @@ use askama::Template;
 use super::chart::{self, Chart};
 use super::history::{History, HistoryPoint, STAGES};
 use super::incidents::Incident;
-use super::words::{clock_of_day, date_and_time, figure, grouped};
+use super::words::{clock, clock_of_day, figure, grouped};
 use crate::http::health::OutboxHealth;
 use crate::http::ui::advice::{Advice, advised};
 use crate::http::ui::code::with_code;
-use crate::numbers::{age, counted};
+use crate::numbers::{age, counted, date_and_time};
 use crate::relay::{Backlog, BellState, ChangeKind, ProblemKind, Role, Snapshot};
 
 /// The sweep counts no further.
 const MOST_DEAD: u64 = 100_000;
+/// A space at which no line ends.
+const NO_BREAK: &str = "\u{a0}";
 /// Rows of the table of values.
 const TABLE_ROWS: usize = 12;
 
@@ -78,7 +80,7 @@ impl OutboxPage {
             parked: with_code(&parked(relay.rows.parked, relay.last_parked.as_deref())),
             charts: charts(history),
             stages: stages(history),
-            bell: bell(relay),
+            bell: bell(relay, history),
             strip: strip(history),
             values: values(history),
             incidents: Incident::of(relay),
@@ -241,7 +243,8 @@ fn beginning(relay: &Snapshot, mood: &str) -> String {
     let open = relay.changes.iter();
     let mut open = open.filter(|it| it.kind == kind && it.until.is_none());
     open.next().map_or(String::new(), |it| {
-        format!(" It began at {} UTC.", date_and_time(it.at))
+        let at = date_and_time(&clock(it.at)).replace(' ', NO_BREAK);
+        format!(" It began at {at}{NO_BREAK}UTC.")
     })
 }
 
@@ -285,8 +288,11 @@ fn parked(rows: u64, last: Option<&str>) -> String {
     }
 }
 
-fn bell(relay: &Snapshot) -> &'static str {
+fn bell(relay: &Snapshot, history: &History) -> &'static str {
     match (relay.role, relay.bell.state) {
+        (Role::Leading, BellState::Asleep) if history.rate() > 0.0 => {
+            "asleep since the last row: the next insert wakes the relay"
+        }
         (Role::Leading, BellState::Awake) => "awake: the relay fetches by itself",
         (Role::Leading, BellState::Asleep) => "asleep: the next insert wakes the relay",
         (Role::Leading, BellState::Waiting) => "waiting for the end of a silent transaction",

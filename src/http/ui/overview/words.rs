@@ -30,11 +30,6 @@ pub(crate) fn clock(at: f64) -> String {
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string()
 }
 
-/// Formats seconds since 1970 as date and time in UTC, for a reader.
-pub(crate) fn date_and_time(at: f64) -> String {
-    clock(at).replace('T', " ").replace('Z', "")
-}
-
 /// Formats seconds since 1970 as a time of day in UTC.
 pub(crate) fn clock_of_day(at: f64) -> String {
     let clock = clock(at);
