@@ -38,7 +38,7 @@ pub(crate) use admin::held::HeldRow;
 pub(crate) use admin::held::held;
 pub(crate) use admin::pause::{Switched, pause_of, switch};
 pub(crate) use admin::schema::{
-    migrate, migration, patient_ddl, schema_differences, undo, undoing, vanished,
+    Vanished, migrate, migration, patient_ddl, schema_differences, undo, undoing, vanished,
 };
 pub(crate) use admin::scripts::{INBOX, events, literal, roles, strict_order, without_transaction};
 pub(crate) use admin::status::{LONG_WAIT, Status, backlog, status};

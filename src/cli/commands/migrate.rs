@@ -100,15 +100,27 @@ pub(crate) fn migrate(settings: &Settings, flags: &MigrateFlags) -> Outcome {
                     it.remedies.join("; ")
                 );
             }
-            for it in postgres::vanished(&mut session).await? {
-                let [new, old] = [&quoted, &it].map(|name| postgres::literal(name));
-                eprintln!(
-                    "doorbell: {it} in doorbell.outbox stands for no table; if {quoted} is that table under a new name, give it its identity back, so that its events keep their ids: \
-                     DELETE FROM doorbell.outbox WHERE name = {new}; UPDATE doorbell.outbox SET name = {new} WHERE name = {old}; or else DELETE FROM doorbell.outbox WHERE name = {old}"
-                );
-            }
             writeln!(out, "{quoted} is an outbox; relay it with `doorbell run`")?;
+        }
+        for it in postgres::vanished(&mut session).await? {
+            eprintln!("doorbell: {}", stands_for_none(&it));
         }
         Ok(())
     })
+}
+
+/// Says what can be done about the name of an outbox whose table is gone.
+fn stands_for_none(it: &postgres::Vanished) -> String {
+    let (gone, name) = (&it.name, postgres::literal(&it.name));
+    let says = format!("{gone} in doorbell.outbox stands for no table");
+    let Some(later) = &it.later else {
+        return format!(
+            "{says}; if it was dropped for good: DELETE FROM doorbell.outbox WHERE name = {name}"
+        );
+    };
+    let new = postgres::literal(later);
+    format!(
+        "{says}; if {later} is that table under a new name, give it its identity back, so that its events keep their ids: \
+         DELETE FROM doorbell.outbox WHERE name = {new}; UPDATE doorbell.outbox SET name = {new} WHERE name = {name}; or else DELETE FROM doorbell.outbox WHERE name = {name}"
+    )
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::scripts::{literal, without_transaction};
 use crate::config::{Outbox, TableName};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::session::{PINNED, Session};
+use crate::postgres::session::{PINNED, Session, from_row};
 use crate::postgres::table::{TO_RELAY, Table};
 
 const MIGRATION: &str = include_str!("../../../migrations/0001_outbox.sql");
@@ -50,11 +50,22 @@ pub(crate) async fn migrate(session: &mut Session, outbox: &Outbox) -> Result<Ta
         .await
 }
 
-/// Names of outboxes that stand for no table: it was dropped or renamed.
-pub(crate) async fn vanished(session: &mut Session) -> Result<Vec<String>> {
-    const VANISHED: &str = "SELECT o.name FROM doorbell.outbox o WHERE pg_catalog.to_regclass(o.name) IS NULL ORDER BY 1";
+/// An outbox that stands for no table: it was dropped or renamed.
+pub(crate) struct Vanished {
+    pub(crate) name: String,
+    /// The outbox that was set up last, and after this one. It may be the same table under a new
+    /// name.
+    pub(crate) later: Option<String>,
+}
+
+from_row! { Vanished: name later }
+
+pub(crate) async fn vanished(session: &mut Session) -> Result<Vec<Vanished>> {
+    const VANISHED: &str = "SELECT o.name, (SELECT l.name FROM doorbell.outbox l \
+            WHERE l.created_at > o.created_at AND pg_catalog.to_regclass(l.name) IS NOT NULL ORDER BY l.created_at DESC LIMIT 1) AS later \
+        FROM doorbell.outbox o WHERE pg_catalog.to_regclass(o.name) IS NULL ORDER BY 1";
     session
-        .reading(async |session| session.values(VANISHED, |q| q).await)
+        .reading(async |session| session.rows(VANISHED, |q| q).await)
         .await
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use sqlx::migrate::Migrator;
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{Relay, Services, World, create_topic, refused};
+use crate::support::{Relay, Services, TABLES, World, configuration, create_topic, refused};
 
 fn empty(test: &str) -> World {
     World::empty(test, Services::shared().clone())
@@ -278,25 +278,55 @@ fn a_migration_names_the_session_that_it_waits_for() {
 
 #[test]
 fn a_migration_says_how_a_renamed_table_keeps_its_identity() {
-    let mut world = World::new("renamed");
-    let id = "SELECT string_agg(name || ' ' || id, ', ') FROM doorbell.outbox";
-    let before = world.texts(id);
-    world.sql("ALTER TABLE outbox RENAME TO events");
-    let migrated = world.doorbell(&["migrate", "--table", "events"]);
-    let said = String::from_utf8_lossy(&migrated.stderr).into_owned();
-    assert!(migrated.status.success(), "{said}");
-    assert!(
-        said.contains("public.outbox in doorbell.outbox stands for no table"),
-        "{said}"
-    );
-    let from = said.find("DELETE FROM").expect("a statement");
-    let end = said.find("; or else").expect("another case");
-    world.sql(&said[from..end]);
-    let after = before[0].replace("public.outbox", "public.events");
-    assert_eq!(world.texts(id), [after]);
-    let again = world.doorbell(&["migrate", "--table", "events"]);
-    assert!(
-        again.status.success() && again.stderr.is_empty(),
-        "{again:?}"
-    );
+    for tables in TABLES {
+        let mut world = World::new("renamed");
+        let config = configuration(&world, tables);
+        let path = config.path().to_str().expect("a path");
+        world.migrate(&["--config", path]);
+        let id = "SELECT string_agg(name || ' ' || id, ', ' ORDER BY id) FROM doorbell.outbox";
+        let before = world.texts(id);
+        let last = tables[tables.len() - 1];
+        world.sql(&format!("ALTER TABLE {last} RENAME TO events"));
+        let text = std::fs::read_to_string(path).expect("a file");
+        let text = text.replace(&format!("table = '{last}'"), "table = 'events'");
+        std::fs::write(path, text).expect("room");
+        let migrated = world.doorbell(&["migrate", "--config", path]);
+        let said = String::from_utf8_lossy(&migrated.stderr).into_owned();
+        assert!(migrated.status.success(), "{said}");
+        let gone = format!("public.{last} in doorbell.outbox stands for no table");
+        let (_, rest) = said.split_once(&gone).expect("the table that is gone");
+        let from = rest.find("DELETE FROM").expect("a statement");
+        let end = rest.find("; or else").expect("another case");
+        world.sql(&rest[from..end]);
+        let after = before[0].replace(&format!("public.{last} "), "public.events ");
+        assert_eq!(world.texts(id), [after]);
+        let again = world.doorbell(&["migrate", "--config", path]);
+        assert!(
+            again.status.success() && again.stderr.is_empty(),
+            "{again:?}"
+        );
+    }
+}
+
+#[test]
+fn a_migration_says_how_a_table_that_was_dropped_is_forgotten() {
+    for tables in TABLES {
+        let mut world = World::new("dropped");
+        let config = configuration(&world, tables);
+        let path = config.path().to_str().expect("a path");
+        let more = configuration(&world, &[tables, &["last"]].concat());
+        world.migrate(&["--config", more.path().to_str().expect("a path")]);
+        world.sql("DROP TABLE last");
+        let migrated = world.doorbell(&["migrate", "--config", path]);
+        let said = String::from_utf8_lossy(&migrated.stderr).into_owned();
+        let words =
+            "public.last in doorbell.outbox stands for no table; if it was dropped for good: ";
+        let (_, statement) = said.split_once(words).expect("the table that is gone");
+        world.sql(statement);
+        let again = world.doorbell(&["migrate", "--config", path]);
+        assert!(
+            again.status.success() && again.stderr.is_empty(),
+            "{again:?}"
+        );
+    }
 }

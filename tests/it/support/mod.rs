@@ -7,6 +7,7 @@ mod kafka;
 mod leaks;
 mod load;
 mod meter;
+mod outboxes;
 mod planted;
 mod relay;
 mod roles;
@@ -23,6 +24,7 @@ pub(crate) use kafka::{
 pub(crate) use leaks::{LEFT, processes_of};
 pub(crate) use load::Load;
 pub(crate) use meter::Meter;
+pub(crate) use outboxes::{TABLES, configuration, configured};
 pub(crate) use planted::Planted;
 pub(crate) use relay::Relay;
 pub(crate) use roles::{Grant, Roles, grants};
