@@ -209,7 +209,7 @@ impl OutboxRelay {
                 "the trigger doorbell_ring is of an earlier version and notifies at every insert, which costs writers; run `doorbell migrate --table '{name}'`"
             ),
             Trigger::Disabled => format!(
-                "the trigger doorbell_ring is disabled: rows wait for the sweep; ALTER TABLE {} ENABLE TRIGGER doorbell_ring",
+                "the trigger doorbell_ring is disabled: rows wait for the sweep; run `ALTER TABLE {} ENABLE TRIGGER doorbell_ring`",
                 table.quoted
             ),
             Trigger::Missing => format!(

@@ -217,6 +217,7 @@ pub(super) fn statement(remedy: &str) -> &str {
         ", and ",
         ", unless ",
         " ends it",
+        "`",
     ];
     let rest = &remedy[begin..];
     let end = ends.iter().filter_map(|it| rest.find(it)).min();

@@ -2,28 +2,8 @@
 
 use std::process::Output;
 
-use tempfile::NamedTempFile;
-
 use super::printed::{commands, fits, statement, statements};
-use crate::support::{Checkup, Relay, World, create_topic, doorbell, eventually, refused};
-
-/// One outbox, and several.
-const TABLES: [&[&str]; 2] = [&["outbox"], &["outbox", "public.second", "third"]];
-
-/// Configures the outboxes, and creates their topics.
-fn configured(world: &World, tables: &[&str]) -> NamedTempFile {
-    let route = world.topic.replace("outbox", "{table}");
-    let config = NamedTempFile::new().expect("a file");
-    let sections = tables
-        .iter()
-        .map(|table| format!("[[outbox]]\ntable = '{table}'\ntopic = '{route}'\n"));
-    std::fs::write(config.path(), sections.collect::<String>()).expect("room");
-    for table in tables {
-        let bare = table.trim_start_matches("public.");
-        create_topic(world, &world.topic.replace("outbox", bare), 1, &[]);
-    }
-    config
-}
+use crate::support::{Checkup, Relay, TABLES, World, configured, doorbell, eventually, refused};
 
 /// Adds a dead letter of an outbox, and returns its id.
 fn letter(world: &mut World, quoted: &str) -> String {
@@ -187,8 +167,8 @@ const BROKEN: &[&str] = &[
     "snapshot-held",
 ];
 
-/// Statements that other tests run as they are printed: a part, and the path of the test. They are
-/// about the server or a role, or need another configuration.
+/// Statements that other tests run as they are printed, with one outbox and with several: a part,
+/// and the path of the test. They are about the server or a role, or need another configuration.
 const ELSEWHERE: &[(&str, &str)] = &[
     (
         "SELECT pg_drop_replication_slot",
@@ -219,8 +199,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "operator::check::rights_are_held_against_those_that_the_relay_needs",
     ),
     (
-        "sql/roles.sql creates the role",
-        "security::privileges::the_file_of_roles_can_be_run_in_several_databases_and_by_an_owner_without_createrole",
+        "creates the role doorbell_relay",
+        "security::privileges::the_printed_roles_are_enough_for_one_outbox_and_for_several",
     ),
 ];
 

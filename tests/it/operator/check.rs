@@ -5,7 +5,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::support::{
-    Checkup, Consumer, Relay, Roles, Services, World, create_topic, eventually, refused,
+    Checkup, Consumer, Relay, Roles, Services, TABLES, World, configuration, configured,
+    create_topic, eventually, refused,
 };
 
 #[test]
@@ -230,35 +231,46 @@ fn ways_past_the_trigger_are_found() {
 
 #[test]
 fn rights_are_held_against_those_that_the_relay_needs() {
-    let mut world = World::new("checkrights");
-    let roles = Roles::new(&mut world);
-    let name = roles.relay.clone();
-    let url = world.url_as(&roles.relay);
-    world.sql(&format!(
-        "REVOKE DELETE ON outbox FROM {name}; REVOKE SELECT (attempts) ON doorbell.dead FROM {name}; \
-         GRANT TRUNCATE ON outbox TO {name}; ALTER ROLE {name} CREATEDB CONNECTION LIMIT 3"
-    ));
-    let check = |world: &World| Checkup::of(world, &["--database-url", &url]);
-    let checkup = check(&world);
-    assert_eq!(checkup.code, Some(1));
-    let vital = checkup.finds("error", "rights-missing", &[&name, "lacks 1"]);
-    let other = checkup.finds("warning", "rights-missing", &[&name, "lacks 1"]);
-    checkup.finds(
-        "warning",
-        "rights-superfluous",
-        &["may TRUNCATE", "may create databases"],
-    );
-    world.sql(&vital);
-    world.sql(&other);
-    let checkup = check(&world);
-    checkup.lacks(&["rights-missing"]);
-    world.sql(&checkup.finds("warning", "connections", &["role", &name]));
-    world.sql("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY");
-    let checkup = check(&world);
-    checkup.lacks(&["connections"]);
-    checkup.finds("error", "row-security", &["row security"]);
-    roles.drop(&mut world);
-    Checkup::of(&world, &[]).finds("warning", "rights-superfluous", &["postgres", "superuser"]);
+    for tables in TABLES {
+        let mut world = World::new("checkrights");
+        let config = configured(&world, tables);
+        let path = config.path().to_str().expect("a path");
+        world.migrate(&["--config", path]);
+        let roles = Roles::new(&mut world);
+        let name = roles.relay.clone();
+        let url = world.url_as(&roles.relay);
+        let check = |world: &World| Checkup::of(world, &["--config", path, "--database-url", &url]);
+        // The file grants what the table `outbox` needs; `check` prints the rest.
+        let remedies = check(&world);
+        for it in remedies.all("rights-missing") {
+            world.sql(it["remedy"].as_str().expect("a remedy"));
+        }
+        world.sql(&format!(
+            "REVOKE DELETE ON outbox FROM {name}; REVOKE SELECT (attempts) ON doorbell.dead FROM {name}; \
+             GRANT TRUNCATE ON outbox TO {name}; ALTER ROLE {name} CREATEDB CONNECTION LIMIT 3"
+        ));
+        let checkup = check(&world);
+        assert_eq!(checkup.code, Some(1));
+        let vital = checkup.finds("error", "rights-missing", &[&name, "lacks 1"]);
+        let other = checkup.finds("warning", "rights-missing", &[&name, "lacks 1"]);
+        checkup.finds(
+            "warning",
+            "rights-superfluous",
+            &["may TRUNCATE", "may create databases"],
+        );
+        world.sql(&vital);
+        world.sql(&other);
+        let checkup = check(&world);
+        checkup.lacks(&["rights-missing"]);
+        world.sql(&checkup.finds("warning", "connections", &["role", &name]));
+        world.sql("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY");
+        let checkup = check(&world);
+        checkup.lacks(&["connections"]);
+        checkup.finds("error", "row-security", &["row security"]);
+        roles.drop(&mut world);
+        let as_superuser = Checkup::of(&world, &["--config", path]);
+        as_superuser.finds("warning", "rights-superfluous", &["postgres", "superuser"]);
+    }
 }
 
 /// The classes of the leader's lock and of the wake lock: "door" and "bell".
@@ -377,24 +389,34 @@ fn a_takeover_from_a_frozen_leader_takes_one_role() {
     assert!(stranger.stop().success());
 
     world.sql("REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC");
-    // A name that has to be quoted.
-    let dashed = format!("{}-2", roles.relay);
-    world.sql(&format!(
-        "ALTER ROLE {} RENAME TO \"{dashed}\"",
-        roles.relay
-    ));
-    let grant = check(&world, &world.url_as(&dashed)).finds(
-        "warning",
-        "frozen-takeover",
-        &[&dashed, "may not execute pg_terminate_backend"],
-    );
-    world.sql(&grant);
-    world.sql(&format!(
-        "ALTER ROLE \"{dashed}\" RENAME TO {}",
-        roles.relay
-    ));
-    check(&world, &url).lacks(&["frozen-takeover"]);
+    for tables in TABLES {
+        assert_the_right_to_terminate_is_granted(&mut world, &roles.relay, tables);
+    }
     roles.drop(&mut world);
+}
+
+#[track_caller]
+fn assert_the_right_to_terminate_is_granted(world: &mut World, relay: &str, tables: &[&str]) {
+    let config = configuration(world, tables);
+    let path = config.path().to_str().expect("a path");
+    world.migrate(&["--config", path]);
+    let check = |world: &World, role: &str| {
+        let url = world.url_as(role);
+        Checkup::of(world, &["--config", path, "--database-url", &url])
+    };
+    for it in check(world, relay).all("rights-missing") {
+        world.sql(it["remedy"].as_str().expect("a remedy"));
+    }
+    // A name that has to be quoted.
+    let dashed = format!("{relay}-2");
+    world.sql(&format!("ALTER ROLE {relay} RENAME TO \"{dashed}\""));
+    let words = [&dashed, "may not execute pg_terminate_backend"];
+    let grant = check(world, &dashed).finds("warning", "frozen-takeover", &words);
+    world.sql(&grant);
+    check(world, &dashed).lacks(&["frozen-takeover"]);
+    world.sql(&format!(
+        "REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM \"{dashed}\"; ALTER ROLE \"{dashed}\" RENAME TO {relay}"
+    ));
 }
 
 #[test]

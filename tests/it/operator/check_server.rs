@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use crate::support::{Checkup, Instance, Relay, Services, World, create_topic, eventually};
+use crate::support::{
+    Checkup, Instance, Relay, Services, TABLES, World, configuration, create_topic, eventually,
+};
 
 /// A walsender session that reports what a standby with `hot_standby_feedback` would: it holds this
 /// snapshot.
@@ -69,8 +71,8 @@ impl Standby {
 /// These findings hold for all databases of a server, so it has a server of its own: others would
 /// be slowed down.
 #[track_caller]
-fn assert_snapshots_are_named(world: &mut World) {
-    let slot = world.name().to_owned();
+fn assert_snapshots_are_named(world: &mut World, flags: &[&str]) {
+    let slot = format!("{}_{}", world.name(), flags.len());
     let now = "SELECT pg_current_xact_id()::text::bigint % 4294967296";
     let xmin = u32::try_from(world.number(now)).expect("32 bits");
     world.sql(&format!(
@@ -94,11 +96,11 @@ fn assert_snapshots_are_named(world: &mut World) {
         ),
         1,
     );
-    Checkup::of(world, &[]).lacks(&["snapshot-held"]);
+    Checkup::of(world, flags).lacks(&["snapshot-held"]);
     world.sql(&format!("SELECT pg_drop_replication_slot('{away}')"));
     // A hundred thousand transactions pass.
     world.sql("DO $$ BEGIN FOR i IN 1..100001 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$");
-    let checkup = Checkup::of(world, &[]);
+    let checkup = Checkup::of(world, flags);
     checkup.finds(
         "warning",
         "snapshot-held",
@@ -116,13 +118,14 @@ fn assert_snapshots_are_named(world: &mut World) {
         ),
         1,
     );
-    let checkup = Checkup::of(world, &[]);
+    let checkup = Checkup::of(world, flags);
     let remedy = checkup.finds(
         "warning",
         "snapshot-held",
         &["inactive replication slot", &slot],
     );
-    let status = String::from_utf8(world.doorbell(&["status"]).stdout).expect("text");
+    let status =
+        String::from_utf8(world.doorbell(&[&["status"], flags].concat()).stdout).expect("text");
     for words in [
         "snapshot the standby server",
         "snapshot the inactive replication slot",
@@ -130,12 +133,29 @@ fn assert_snapshots_are_named(world: &mut World) {
         assert!(status.contains(words), "{words} in {status}");
     }
     world.sql(remedy.split(" if ").next().expect("a statement"));
-    Checkup::of(world, &[])
+    Checkup::of(world, flags)
         .all("snapshot-held")
         .iter()
         .for_each(|it| {
             assert!(!it["what"].as_str().expect("what").contains(&slot), "{it}");
         });
+}
+
+#[track_caller]
+fn assert_settings_are_named(world: &mut World, flags: &[&str]) {
+    world.sql("ALTER SYSTEM SET autovacuum = off");
+    world.sql("SELECT pg_reload_conf()");
+    let checkup = eventually("the server has read its settings", || {
+        Some(Checkup::of(world, flags)).filter(|it| !it.all("server-settings").is_empty())
+    });
+    let on = checkup.finds("warning", "server-settings", &["autovacuum"]);
+    for statement in on.split_inclusive(';') {
+        world.sql(statement);
+    }
+    eventually("the server has read them again", || {
+        let checkup = Checkup::of(world, flags);
+        checkup.all("server-settings").is_empty().then_some(())
+    });
 }
 
 /// The queue of notifications can be made small from PostgreSQL 17 on.
@@ -189,23 +209,21 @@ fn the_server_and_its_clock_are_judged() {
     let mut server = Instance::start("check", &["postgres", "standby"]);
     let mut world = World::on("checkserver", server.services());
     assert_a_full_queue_stops_no_writer(&mut world, &mut server);
-    assert_snapshots_are_named(&mut world);
+    for tables in TABLES {
+        let config = configuration(&world, tables);
+        let path = config.path().to_str().expect("a path");
+        let flags: &[&str] = if tables.len() == 1 {
+            &[]
+        } else {
+            &["--config", path]
+        };
+        world.migrate(flags);
+        assert_snapshots_are_named(&mut world, flags);
+        assert_settings_are_named(&mut world, flags);
+    }
     world.sql("SET allow_system_table_mods = on; CREATE OR REPLACE FUNCTION pg_catalog.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE \
         AS $$ SELECT pg_catalog.statement_timestamp() + interval '1 hour' $$");
-    world.sql("ALTER SYSTEM SET autovacuum = off");
-    world.sql("SELECT pg_reload_conf()");
-    let checkup = eventually("the server has read its settings", || {
-        Some(Checkup::of(&world, &[])).filter(|it| !it.all("server-settings").is_empty())
-    });
-    let on = checkup.finds("warning", "server-settings", &["autovacuum"]);
-    checkup.finds("warning", "clock-skew", &["ahead", "3600"]);
-    for statement in on.split_inclusive(';') {
-        world.sql(statement);
-    }
-    eventually("the server has read them again", || {
-        let checkup = Checkup::of(&world, &[]);
-        checkup.all("server-settings").is_empty().then_some(())
-    });
+    Checkup::of(&world, &[]).finds("warning", "clock-skew", &["ahead", "3600"]);
 
     let two = world.database_url.replace("@127", "@127.0.0.1:1,127");
     Checkup::of(&world, &["--database-url", &two]).finds("warning", "host-away", &["127.0.0.1:1"]);

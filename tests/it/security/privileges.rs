@@ -4,7 +4,8 @@
 use std::process::Output;
 
 use crate::support::{
-    Consumer, Grant, Relay, Roles, World, create_topic, doorbell, eventually, grants, refused,
+    Checkup, Consumer, Grant, Relay, Roles, TABLES, World, configured, create_topic, doorbell,
+    eventually, grants, refused,
 };
 
 /// What fails without a privilege.
@@ -308,6 +309,40 @@ fn the_file_of_roles_can_be_run_in_several_databases_and_by_an_owner_without_cre
     drop(session);
     roles.drop(&mut world);
     world.sql(&format!("DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}"));
+}
+
+#[test]
+fn the_printed_roles_are_enough_for_one_outbox_and_for_several() {
+    for tables in TABLES {
+        let mut world = World::new("printedroles");
+        let config = configured(&world, tables);
+        let path = config.path().to_str().expect("a path");
+        world.migrate(&["--config", path]);
+        let superfluous = Checkup::of(&world, &["--config", path]);
+        let remedy = superfluous.finds("warning", "rights-superfluous", &["superuser"]);
+        let create = "CREATE ROLE relay LOGIN IN ROLE doorbell_relay";
+        for part in ["doorbell migrate --print roles | psql", create] {
+            assert!(remedy.contains(part), "{remedy}");
+        }
+        let printed = world.doorbell(&["migrate", "--print", "roles", "--config", path]);
+        let printed = String::from_utf8(printed.stdout).expect("text");
+        let name = world.name().to_owned();
+        let own = |sql: &str| sql.replace("doorbell_", &format!("{name}_"));
+        world.sql(&own(&printed));
+        let login = format!("{name}_login");
+        world.sql(&own(create).replace("ROLE relay ", &format!("ROLE {login} ")));
+        let url = world.url_as(&login);
+        let flags = ["--config", path, "--database-url", &url];
+        Checkup::of(&world, &flags).lacks(&["rights-missing", "rights-superfluous"]);
+        let relay = Relay::spawn(&world, &flags);
+        relay.await_log_times("leading", tables.len());
+        assert!(relay.stop().success());
+        for role in ["login", "writer", "relay", "operator"] {
+            world.sql(&format!(
+                "DROP OWNED BY {name}_{role}; DROP ROLE {name}_{role}"
+            ));
+        }
+    }
 }
 
 #[track_caller]

@@ -29,7 +29,7 @@ pub(super) fn privileges(held: &Privileges, role: &str) -> Vec<Finding> {
             Code::RightsSuperfluous,
             format!("role {role} {}", held.superfluous.join(", ")),
             "the relay needs none of this, and a leaked password would allow all of it",
-            format!("psql \"$DATABASE_URL\" -f sql/roles.sql creates the role doorbell_relay with the privileges that are needed; then CREATE ROLE relay LOGIN IN ROLE doorbell_relay, and use it instead of {role}"),
+            format!("doorbell migrate --print roles | psql \"$DATABASE_URL\" creates the role doorbell_relay with the privileges that are needed; then CREATE ROLE relay LOGIN IN ROLE doorbell_relay, and use it instead of {role}"),
         ));
     }
     found

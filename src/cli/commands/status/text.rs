@@ -83,7 +83,7 @@ pub(super) fn block(status: &Status) -> String {
             format!(": it rings at every insert, which slows writers down; {migrate}")
         }
         "disabled" => format!(
-            ": rows wait for the sweep; ALTER TABLE {} ENABLE TRIGGER doorbell_ring",
+            ": rows wait for the sweep; run `ALTER TABLE {} ENABLE TRIGGER doorbell_ring`",
             status.outbox
         ),
         _ => String::new(),
