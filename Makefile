@@ -12,10 +12,10 @@ help: ## list these targets
 demo: ## watch events cross from PostgreSQL to Kafka (KEEP=1: leave it running)
 	@KEEP=$(KEEP) scripts/demo
 
-test: ## run every test against a real PostgreSQL and a real Kafka
+test: ## run the tests against a real PostgreSQL and a real Kafka
 	@scripts/test
 
-test-all: test ## ... and the core on PostgreSQL 14 with Kafka 3.9, the benchmarks once, and the examples
+test-all: test ## ... and waves of faults, the core on PostgreSQL 14 with Kafka 3.9, the benchmarks once, the examples
 	@scripts/test --rest
 
 lint: ## run every check that is not a test: format, clippy, docs, licences, spelling

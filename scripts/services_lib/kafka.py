@@ -131,7 +131,8 @@ class Kafka(Service):
         java = Path(home, "bin/java") if home else "java"
         log = ["-Dorg.slf4j.simpleLogger.showDateTime=true",
                "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS"]
-        return [java, "-Xms128m", f"-Xmx{self.memory}", *log, "-cp", f"{self.libraries}/*"]
+        options = os.environ.get("KAFKA_OPTS", "").split()  # as Kafka's own scripts have it
+        return [java, "-Xms128m", f"-Xmx{self.memory}", *options, *log, "-cp", f"{self.libraries}/*"]
 
     def launched(self, pid):
         self.pid_file.write_text(str(pid), encoding="utf-8")
