@@ -187,6 +187,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "security::migration::a_migration_says_how_a_renamed_table_keeps_its_identity",
     ),
     (
+        "if it was dropped for good",
+        "security::migration::a_migration_says_how_a_table_that_was_dropped_is_forgotten",
+    ),
+    (
         "GRANT EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend",
         "operator::check::a_takeover_from_a_frozen_leader_takes_one_role",
     ),
