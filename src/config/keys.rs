@@ -246,7 +246,8 @@ pub(super) static KEYS: &[Key] = &[
     Key::new(Section::HEADERS_FROM, "HEADER", "the column of a header",
         Names(&[], header_from),
         "Give each record this header with the text of this column, or the bytes of a bytea; without it where the \
-         column is NULL. A row's own header of the name is left out"),
+         column is NULL. HEADER `*` stands for all that the column names, in the form of Java properties. A row's own header \
+         of the name is left out"),
     Key::new(Section::FIXED_HEADERS, "HEADER", "the value of a header",
         Names(&[], fixed_header),
         "Give each record this header with this text. A row's own header of the name is left out"),

@@ -44,6 +44,6 @@ pub use settings::{
 };
 pub(crate) use types::addresses::is_local;
 pub use types::{Columns, DatabaseUrl, Listen, Route, RouteRule, TableName, TopicPatterns};
-pub(crate) use types::{LONGEST_NAME, Optional, check_topic};
+pub(crate) use types::{LONGEST_NAME, Optional, PROPERTIES, check_topic};
 pub(crate) use types::{RouteInput, TopicPart};
 pub(crate) use validate::Needs;

@@ -2,6 +2,10 @@
 
 use super::table_name::check_name;
 
+/// Stands, in place of a header's name, for all those that its column names: text in the form of
+/// Java's properties.
+pub(crate) const PROPERTIES: &str = "*";
+
 /// A column that a table may lack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Optional {
@@ -115,7 +119,7 @@ impl Columns {
         Ok(())
     }
 
-    /// Names the column of a header.
+    /// Names the column of a header, or of several.
     pub(crate) fn add_header(&mut self, header: &str, column: &str) -> Result<(), String> {
         check_name(column)?;
         self.headers_from

@@ -26,7 +26,7 @@ pub(super) mod values;
 pub use addresses::Listen;
 pub use columns::Columns;
 pub(super) use columns::KEYS as COLUMNS;
-pub(crate) use columns::Optional;
+pub(crate) use columns::{Optional, PROPERTIES};
 pub use database_url::DatabaseUrl;
 pub use route::Route;
 pub(crate) use route::TopicPart;

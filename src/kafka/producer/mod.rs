@@ -13,6 +13,7 @@ pub(crate) mod callbacks;
 pub(crate) mod copier;
 pub(crate) mod idempotent;
 pub(crate) mod poll_thread;
+mod properties;
 pub(crate) mod record;
 pub(crate) mod reports;
 pub(crate) mod topic_limits;

@@ -11,7 +11,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::value::RawValue;
 
 use super::poll_thread::QueuedRecord;
-use crate::config::{Outbox, Profile};
+use super::properties::properties;
+use crate::config::{Outbox, PROPERTIES, Profile};
 use crate::event::{Event, OutboxId};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +50,8 @@ pub(crate) struct RecordHeaders {
     has_event_id: bool,
     /// Whether the partition is one of the further columns, after the event's own id.
     has_partition: bool,
-    /// Names of headers that have columns of their own, in the order of these.
+    /// Names of headers that have columns of their own, in the order of these. `PROPERTIES` stands
+    /// for those that the column names.
     from: Vec<String>,
     fixed: BTreeMap<String, String>,
     blank_is_tombstone: bool,
@@ -117,18 +119,43 @@ impl RecordHeaders {
                 headers = with(headers, "type", Some(event.event_type));
             }
         }
-        for (name, value) in self.from.iter().zip(more) {
-            if value.is_some() {
-                headers = with(headers, name, value);
-            }
-        }
+        let (mut headers, left_out) = self.add_columns(headers, more);
         for (name, value) in &self.fixed {
             headers = with(headers, name, Some(value.as_bytes()));
         }
         match event.headers {
-            None => Ok((headers, 0)),
-            Some(own) => self.add_own(headers, own),
+            None => Ok((headers, left_out)),
+            Some(own) => {
+                let (headers, own) = self.add_own(headers, own)?;
+                Ok((headers, left_out + own))
+            }
         }
+    }
+
+    /// Adds the headers that have columns of their own, and returns how many properties were left
+    /// out.
+    fn add_columns<'a>(
+        &self,
+        mut headers: OwnedHeaders,
+        columns: impl Iterator<Item = Option<&'a [u8]>>,
+    ) -> (OwnedHeaders, u64) {
+        let mut left_out = 0;
+        for (name, value) in self.from.iter().zip(columns) {
+            match value {
+                None => {}
+                Some(text) if name == PROPERTIES => {
+                    for (name, value) in properties(&String::from_utf8_lossy(text)) {
+                        if self.sets(&name) {
+                            left_out += 1;
+                        } else {
+                            headers = with(headers, &name, Some(value.as_bytes()));
+                        }
+                    }
+                }
+                Some(_) => headers = with(headers, name, value),
+            }
+        }
+        (headers, left_out)
     }
 
     /// Returns the partition that the row asks for. `None`: by the key.

@@ -72,6 +72,41 @@ fn records_have_the_router_s_topic_key_value_and_headers() {
 }
 
 #[test]
+fn the_properties_of_a_tracing_context_become_headers() {
+    for mode in MODES {
+        let (mut mapped, prefix) = stage(mode);
+        mapped
+            .world
+            .sql("ALTER TABLE outboxevent ADD tracingspancontext varchar(256)");
+        let own = "'*' = 'tracingspancontext'\n[outbox.fixed_headers]\nsource = 'shop'\n";
+        mapped.configure(mode, &(settings(&prefix) + own));
+        let relay = mapped.relay();
+        mapped.world.sql(
+            r"INSERT INTO outboxevent (id, aggregatetype, aggregateid, type, payload, tracingspancontext) VALUES
+               ('0f0e0d0c-0b0a-4908-8706-000000000001', 'bill', 'b', 'Sent', '1',
+                E'#Tue Dec 01 10:00:00 UTC 2026\ntraceparent=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\nid=forged\nsource=forged\ntracestate=a\\=1\n'),
+               ('0f0e0d0c-0b0a-4908-8706-000000000002', 'bill', 'b', 'Paid', '2', NULL)",
+        );
+        let mut bills = Consumer::committed(&mapped.world, &format!("{prefix}.bill"));
+        let received = bills.await_records(2).to_vec();
+        let expected = [
+            header("eventType", "Sent"),
+            header(
+                "traceparent",
+                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            ),
+            header("tracestate", "a=1"),
+            header("source", "shop"),
+        ];
+        assert_eq!(received[0].headers[1..], expected, "{mode}");
+        let expected = [header("eventType", "Paid"), header("source", "shop")];
+        assert_eq!(received[1].headers[1..], expected, "{mode}");
+        relay.await_log("a row has headers of names that the relay sets");
+        assert!(relay.stop().success());
+    }
+}
+
+#[test]
 fn a_row_for_a_topic_that_cannot_be_is_parked_and_goes_back_whole() {
     for mode in MODES {
         let (mut mapped, prefix) = stage(mode);

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use super::mapping::Mapping;
+use crate::config::PROPERTIES;
 
 /// A relay whose table is adopted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -117,7 +118,8 @@ fn debezium<'a>(type_of: impl Fn(&str) -> Option<&'a str>) -> Mapping {
         mapping.sent_time = true;
     }
     if type_of("tracingspancontext").is_some() {
-        mapping.differences.push("`tracingspancontext` holds a context for traces in the form of Java properties, which becomes no header".into());
+        let pair = (PROPERTIES.to_owned(), "tracingspancontext".to_owned());
+        mapping.headers_from.push(pair);
     }
     mapping
 }

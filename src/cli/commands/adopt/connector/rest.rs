@@ -2,6 +2,7 @@
 
 use super::Translation;
 use super::file::list;
+use crate::config::PROPERTIES;
 
 /// Keys of which nothing is left to say: they concern the connector, or mean the same here. A name
 /// that ends with a point stands for all that begin so.
@@ -114,14 +115,16 @@ impl Translation<'_, '_> {
         {
             self.lost_of_router(NULLS, "nulls stay in the payload as it is stored");
         }
-        for name in [
-            "tracing.span.context.field",
-            "tracing.operation.name",
-            "tracing.with.context.field.only",
-        ] {
+        if let Some(column) = self.take("tracing.span.context.field") {
+            let pair = (PROPERTIES.to_owned(), column.to_owned());
+            self.mapping
+                .headers_from
+                .retain(|(name, _)| name != PROPERTIES);
+            self.mapping.headers_from.push(pair);
+        }
+        for name in ["tracing.operation.name", "tracing.with.context.field.only"] {
             if self.take(name).is_some() {
-                let why =
-                    "no span is made of it: a header `traceparent` of the row is kept as it is";
+                let why = "no span is made: the writer's `traceparent` becomes a header as it is";
                 self.lost_of_router(name, why);
             }
         }

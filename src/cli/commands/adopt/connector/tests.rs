@@ -291,6 +291,7 @@ fn each_key_that_cannot_be_kept_has_a_line_and_those_of_the_connector_have_none(
         &[
             ("table.op.invalid.behavior", "fatal"),
             ("tracing.span.context.field", "t"),
+            ("tracing.operation.name", "o"),
             ("table.field.event.schema.version", "version"),
             ("predicate", "isOutbox"),
             ("new.key", "x"),
@@ -310,11 +311,13 @@ fn each_key_that_cannot_be_kept_has_a_line_and_those_of_the_connector_have_none(
         ],
     );
     assert!(mapping.exactly_once);
+    let properties = ("*".to_owned(), "t".to_owned());
+    assert!(mapping.headers_from.contains(&properties));
     assert_lost(
         &mapping,
         &[
             ("table.op.invalid.behavior", "UPDATE"),
-            ("tracing.span.context.field", "traceparent"),
+            ("tracing.operation.name", "traceparent"),
             ("table.field.event.schema.version", "no schema"),
             ("transforms.outbox.predicate", "every row"),
             ("transforms.outbox.new.key", "not known"),
