@@ -5,6 +5,7 @@ mod combined;
 mod copies;
 mod locked;
 mod protocol;
+mod quota;
 mod refused;
 mod setup;
 mod transactions;

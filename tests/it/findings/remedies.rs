@@ -183,7 +183,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "operator::check_server::the_server_and_its_clock_are_judged",
     ),
     (
-        "stands for no table",
+        "is that table under a new name",
         "security::migration::a_migration_says_how_a_renamed_table_keeps_its_identity",
     ),
     (
