@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{leading, seen};
-use crate::support::{Consumer, Instance, World, create_topic, within};
+use crate::support::{Instance, World, create_topic, within};
 
 /// Limits all producers of a Kafka to so many bytes a second, by Kafka's own command.
 fn limit(kafka: &Instance, bytes: u32) {
@@ -46,8 +46,5 @@ fn a_producer_that_is_throttled_goes_on_in_smaller_transactions() {
     assert!(given_up <= 2, "{given_up} transactions were given up");
     let seen = seen(&world);
     assert!(seen.len() == ROWS && seen.values().all(|times| *times == 1));
-    // A few records are of transactions that were given up.
-    let all = Consumer::new(&world, &world.topic).drain().len();
-    assert!(all < 2 * ROWS, "{all} records for {ROWS} rows");
     assert!(relay.stop().success());
 }
