@@ -27,14 +27,19 @@ pub(crate) struct RecentlySent {
 }
 
 impl RecentlySent {
-    /// Adds rows in the order in which they were sent.
-    pub(crate) fn add(&self, outbox: OutboxId, sent: impl ExactSizeIterator<Item = RowId>) {
-        let count = sent.len();
-        let last = sent.skip(count.saturating_sub(REMEMBERED));
+    /// Begins a term of this outbox. Rows of another one are forgotten.
+    pub(crate) fn begin(&self, outbox: OutboxId) {
         let mut rows = lock(&self.rows);
         if rows.0.replace(outbox) != Some(outbox) {
             rows.1.clear();
         }
+    }
+
+    /// Adds rows of this outbox in the order in which Kafka acknowledged them.
+    pub(crate) fn add(&self, sent: impl ExactSizeIterator<Item = RowId>) {
+        let count = sent.len();
+        let last = sent.skip(count.saturating_sub(REMEMBERED));
+        let mut rows = lock(&self.rows);
         let room = REMEMBERED - last.len();
         let surplus = rows.1.len().saturating_sub(room);
         rows.1.drain(..surplus);
@@ -105,22 +110,25 @@ mod tests {
         let recent = RecentlySent::default();
         let (one, other) = (OutboxId(Uuid::nil()), OutboxId(Uuid::max()));
         assert!(!recent.has_event(one.event_id(row(1))));
-        recent.add(one, once(row(1)));
+        recent.begin(one);
+        recent.add(once(row(1)));
         assert!(recent.has_event(one.event_id(row(1))));
         assert!(!recent.has_event(other.event_id(row(1))));
         let last = REMEMBERED as i64 + 1;
-        recent.add(one, (2..last).map(row).collect::<Vec<_>>().into_iter());
+        recent.begin(one);
+        recent.add((2..last).map(row).collect::<Vec<_>>().into_iter());
         assert!(recent.has_event(one.event_id(row(1))));
-        recent.add(one, once(row(last)));
+        recent.add(once(row(last)));
         assert!(!recent.has_event(one.event_id(row(1))));
         assert!(recent.has_event(one.event_id(row(last))));
-        recent.add(other, once(row(5)));
+        recent.begin(other);
+        recent.add(once(row(5)));
         assert!(!recent.has_event(one.event_id(row(last))));
         assert!(recent.has_event(other.event_id(row(5))));
         let own = Uuid::from_u128(7);
         recent.has_own_id(row(6), own);
         assert!(!recent.has_event(own));
-        recent.add(other, once(row(6)));
+        recent.add(once(row(6)));
         assert!(recent.has_event(own));
     }
 
@@ -129,7 +137,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.expect("a runtime").block_on(async {
             let recent = RecentlySent::default();
-            let send = async { recent.add(OutboxId(Uuid::nil()), once(row(3))) };
+            let send = async { recent.add(once(row(3))) };
             tokio::join!(recent.sent(row(3)), send);
             recent.sent(row(3)).await;
         });

@@ -204,7 +204,6 @@ impl<'a> StageTasks<'a> {
             counters: Arc::clone(&self.relay.counters),
             pings: self.relay.pings(),
             sent_all: self.sent_all.clone(),
-            outbox: self.table.id,
             consecutive: self.table.id_is_unique,
             alone,
             progress,

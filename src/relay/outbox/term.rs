@@ -90,6 +90,7 @@ impl Term<'_> {
         let beginning = sessions.reader.beginning().await.unwrap_or((i64::MIN, 0));
         let state = Arc::new(self.state());
         let (term, refusals) = (Arc::downgrade(&state), Arc::downgrade(&relay.refusals));
+        relay.counters.sent.begin(self.table.id);
         relay.counters.begin_term(move || {
             let refusals = refusals.upgrade();
             UnderWay {

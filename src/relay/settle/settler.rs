@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::dead_letters::Parking;
 use super::held_rows::HeldRecord;
-use crate::event::{OutboxId, RowId};
+use crate::event::RowId;
 use crate::kafka::{Code, Delivered, Refusal, Verdict, decide};
 use crate::postgres::{Error, Leader, LeaderFigures};
 use crate::relay::exactly_once::Progress;
@@ -29,7 +29,6 @@ const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// What the third stage holds.
 pub(crate) struct Settler {
     pub(crate) leader: Leader,
-    pub(crate) outbox: OutboxId,
     pub(crate) shared: Arc<TermState>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) parking: Parking,
@@ -212,14 +211,15 @@ impl Settler {
                 .map(|(ticket, code)| (*ticket, Refusal::from(*code).code));
             observer.reported(&acknowledged, &mut failed);
         }
-        let rows: Vec<Option<RowId>> = {
+        let rows: Vec<RowId> = {
             let mut window = self.shared.window();
             acknowledged
                 .into_iter()
-                .map(|ticket| window.acknowledge(ticket))
+                .filter_map(|ticket| window.acknowledge(ticket))
                 .collect()
         };
-        let mut ids = rows.iter().flatten().map(|row| row.id);
+        self.counters.sent.add(rows.iter().copied());
+        let mut ids = rows.iter().map(|row| row.id);
         let now = std::time::Instant::now();
         self.counters.passed(Step::Acknowledged, &mut ids, now);
         for (ticket, code) in failed {
@@ -242,9 +242,9 @@ impl Settler {
         if let Some(reason) = fatal {
             self.shared.end(TermEnd::Producer(reason));
         }
-        self.refusals.release(&self.shared, rows.iter().flatten());
+        self.refusals.release(&self.shared, &rows);
         if self.alone {
-            self.clear_suspects(rows.iter().flatten());
+            self.clear_suspects(rows.iter());
         }
         self.shared.room.notify_waiters();
     }

@@ -242,6 +242,7 @@ impl Transactor {
                 .collect()
         };
         self.counters.acknowledged(rows.len());
+        self.counters.sent.add(rows.iter().copied());
         if let Some(observer) = self.counters.observer() {
             observer.committed(open.end);
         }
