@@ -379,8 +379,14 @@ impl Window {
         taken
     }
 
-    pub(crate) fn has_acknowledged(&self) -> bool {
-        self.acknowledged > 0
+    /// Acknowledged rows whose delete has not begun.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.acknowledged
+    }
+
+    /// Whether the next fetch may lack the room of the acknowledged rows.
+    pub(crate) fn needs_deletes(&self) -> bool {
+        self.acknowledged > self.limits.rows / 4 || self.room().is_none()
     }
 
     pub(crate) fn deleted(&mut self, tickets: impl IntoIterator<Item = Ticket>) {

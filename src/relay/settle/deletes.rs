@@ -17,9 +17,14 @@ use crate::relay::monitor::ProblemKind;
 use crate::relay::observer::Step;
 use crate::relay::undeleted::Reason;
 
-/// Deletes of a busy relay are this far apart: each is a transaction, and rows that go together go
-/// cheaper.
-const DELETE_INTERVAL: Duration = Duration::from_millis(5);
+/// Deletes are this far apart: each is a transaction, and rows that go together go cheaper. No
+/// consumer waits for them. A row that comes later after the last delete goes at once, so that one
+/// for which the relay was woken costs no second wake-up.
+const DELETE_INTERVAL: Duration = Duration::from_millis(50);
+/// Deletes that hurry are this far apart.
+const HURRIED_INTERVAL: Duration = Duration::from_millis(5);
+/// So many rows need no others to go with.
+const MANY_ROWS: usize = 256;
 /// Acknowledged rows behind one that is not wait this long for it, to go in one run with it.
 const RUN_PATIENCE: Duration = Duration::from_millis(20);
 /// The longest wait for rows that the table keeps: the operator has to change something.
@@ -32,6 +37,20 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
 const COMMIT_ROWS: usize = 100;
 
 impl Settler {
+    /// Returns when the next delete is due; `None` while no acknowledged row waits for one. It
+    /// hurries where rows are many, the next fetch may lack their room, or the term ends.
+    pub(super) fn delete_due(&self, agenda: &Agenda) -> Option<Instant> {
+        let window = self.shared.window();
+        let rows = window.acknowledged();
+        if rows == 0 && agenda.failed.is_empty() {
+            return None;
+        }
+        let hurries =
+            rows >= MANY_ROWS || window.needs_deletes() || self.shared.halt.is_cancelled();
+        let batch = (!hurries).then_some(agenda.next_batch);
+        Some(batch.map_or(agenda.next_delete, |it| it.max(agenda.next_delete)))
+    }
+
     /// Deletes the rows that Kafka has acknowledged, if there are any.
     ///
     /// # Errors
@@ -43,7 +62,8 @@ impl Settler {
         if all {
             agenda.next_full = now + RUN_PATIENCE;
         }
-        agenda.next_delete = now + DELETE_INTERVAL;
+        agenda.next_delete = now + HURRIED_INTERVAL;
+        agenda.next_batch = now + DELETE_INTERVAL;
         if taken.is_empty() {
             return Ok(());
         }
@@ -66,7 +86,9 @@ impl Settler {
     /// Counts the rows that a route drops.
     fn dropped(&self, taken: &[(Ticket, RowId)]) -> u64 {
         let mut window = self.shared.window();
-        let dropped = taken.iter().filter(|(ticket, _)| window.is_dropped(*ticket));
+        let dropped = taken
+            .iter()
+            .filter(|(ticket, _)| window.is_dropped(*ticket));
         dropped.count() as u64
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Settler {
 /// When what is due.
 pub(super) struct Agenda {
     pub(super) next_delete: Instant,
+    /// The same, unless the delete hurries.
+    pub(super) next_batch: Instant,
     pub(super) next_full: Instant,
     pub(super) next_commit: Instant,
     /// When the rows that a delete left are tried again, and the wait after that.
@@ -75,6 +77,7 @@ impl Settler {
         let now = Instant::now();
         let mut agenda = Agenda {
             next_delete: now,
+            next_batch: now,
             next_full: now,
             next_commit: now,
             // Rows that an earlier term could not delete.
@@ -114,16 +117,15 @@ impl Settler {
         let window = self.shared.window();
         self.sent_all.is_cancelled()
             && window.unacknowledged() == 0
-            && !window.has_acknowledged()
+            && window.acknowledged() == 0
             && agenda.failed.is_empty()
     }
 
     /// Waits for something to do; `false` if the term is abandoned.
     async fn wait(&mut self, agenda: &Agenda) -> bool {
-        let pending = !agenda.failed.is_empty() || self.shared.window().has_acknowledged();
         let mut due = agenda.next_ping;
-        if pending {
-            due = due.min(agenda.next_delete);
+        if let Some(delete) = self.delete_due(agenda) {
+            due = due.min(delete);
         }
         if let Some(retry) = agenda.retry {
             due = due.min(retry);
@@ -159,7 +161,7 @@ impl Settler {
     async fn turn(&mut self, agenda: &mut Agenda) -> Result<(), Error> {
         self.take_reports();
         let now = Instant::now();
-        if now >= agenda.next_delete {
+        if self.delete_due(agenda).is_some_and(|due| now >= due) {
             self.delete(agenda, now).await?;
         }
         if agenda.retry.is_some_and(|due| now >= due) {

@@ -27,8 +27,23 @@ impl Meter {
 
     /// Returns the statements so far.
     pub(crate) fn statements(&self, world: &mut World) -> i64 {
+        self.statements_like(world, "")
+    }
+
+    /// Forgets the statements so far. The server itself forgets the rarest when it has seen many
+    /// others.
+    pub(crate) fn start_over(&self, world: &mut World) {
+        world.sql(&format!(
+            "SELECT pg_stat_statements_reset('{}'::regrole, 0, 0)",
+            self.role
+        ));
+    }
+
+    /// Returns those so far that match a regular expression.
+    pub(crate) fn statements_like(&self, world: &mut World, pattern: &str) -> i64 {
         world.number(&format!(
-            "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE userid = '{}'::regrole",
+            "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements \
+             WHERE userid = '{}'::regrole AND query ~ '{pattern}'",
             self.role
         ))
     }

@@ -4,4 +4,5 @@ mod backlog;
 mod bell;
 mod locks;
 mod prepared;
+mod statements;
 mod wakes;
