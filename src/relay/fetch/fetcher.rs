@@ -123,10 +123,15 @@ impl Fetcher {
                 self.woken = now;
             }
             SleepEvent::Paused => self.woken = now,
-            SleepEvent::Granted => self.polling.granted(),
+            SleepEvent::Granted => {
+                self.polling.granted();
+                self.woken = now;
+            }
             SleepEvent::Refused | SleepEvent::Fetched { .. } => {}
         }
-        let hints = self.polling.hints(self.scan.state.commit(), now);
+        let mut hints = self.polling.hints(self.scan.state.commit(), now);
+        // Writers would ring for as long as a batch waits for the second stage.
+        hints.keep_lock &= self.scan.batches.capacity() > 0;
         let action = self.sleeper.on(event, hints);
         self.scan.counters.bell(self.sleeper.bell());
         action
@@ -135,7 +140,7 @@ impl Fetcher {
     async fn fetch(&mut self) -> Result<Option<SleepEvent>> {
         let begun = self.begin_fetch();
         let outcome = if self.sleeper.is_settling() {
-            self.scan.settle().await?
+            self.scan.settle(self.woken).await?
         } else {
             self.scan.fetch(self.woken).await?
         };

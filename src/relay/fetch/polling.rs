@@ -28,6 +28,9 @@ const MEMORY: Duration = Duration::from_secs(1);
 const DISTANCES: f64 = 5.0;
 /// ... within these bounds.
 const STAY_AWAKE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+/// A ring that comes so long after the last row is answered with the wake lock held. While rows are
+/// closer together, the next ones had better find the relay awake and stay silent.
+const RARE: Duration = Duration::from_millis(10);
 /// After refusals for this long, waiting for the wake lock is cheaper than asking for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The duration of a commit until it was measured: that of a disk neither fast nor slow.
@@ -107,6 +110,7 @@ impl Polling {
         Hints {
             stay_awake: self.poll.is_some() || (frequent && now - self.last_row < stay_awake),
             block_on_lock: !frequent && refused >= PATIENCE,
+            keep_lock: !frequent && now - self.last_row >= RARE,
         }
     }
 

@@ -75,6 +75,17 @@ fn the_lock_is_not_waited_for_while_rows_come_often() {
 }
 
 #[test]
+fn a_ring_is_answered_with_the_lock_held_unless_rows_are_close_or_frequent() {
+    let (pace, now) = after_rows(1, MILLISECOND);
+    assert!(!pace.hints(None, now + 9 * MILLISECOND).keep_lock);
+    assert!(pace.hints(None, now + 10 * MILLISECOND).keep_lock);
+    let (pace, now) = after_rows(30, 50 * MILLISECOND);
+    let later = now + 50 * MILLISECOND;
+    assert!(pace.hints(Some(MILLISECOND / 10), later).keep_lock);
+    assert!(!pace.hints(Some(20 * MILLISECOND), later).keep_lock);
+}
+
+#[test]
 fn a_fixed_distance_is_kept_whatever_happens() {
     let now = Instant::now();
     let mut pace = Polling::new(Some(5 * MILLISECOND), now);

@@ -11,12 +11,13 @@
 //! | awake | - | fetch; pause while rows come often; otherwise ask for the lock |
 //! | asking | asked for | granted: settling; refused: awake, or waiting after many refusals |
 //! | settling | held | one last fetch, begun after the grant; complete: asleep, otherwise awake |
-//! | asleep | held | nothing until a ring: release the lock and fetch |
+//! | asleep | held | nothing until a ring: settling if rings are rare, else release the lock and fetch |
 //! | waiting | requested | rings are answered with a fetch; granted: settling |
 //!
 //! The rule behind it: before every sleep comes the lock, and after the lock a complete fetch. A
 //! silent writer held the lock until its row was visible, so that fetch sees the row. A writer that
-//! comes later is refused and rings.
+//! comes later is refused and rings. It rings as well while a ring is answered with the lock held:
+//! the relay that goes back to sleep has a fetch behind it that began after the ring.
 
 use crate::relay::monitor::BellState;
 
@@ -55,6 +56,9 @@ pub(crate) struct Hints {
     pub(crate) stay_awake: bool,
     /// The lock was refused for so long that waiting for it is cheaper than asking again.
     pub(crate) block_on_lock: bool,
+    /// Rings are so rare that one is answered with the lock held: hardly another writer commits
+    /// meanwhile and would ring.
+    pub(crate) keep_lock: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -113,6 +117,7 @@ impl Sleeper {
             }
             (Phase::Asking, Event::Refused) => (Phase::Awake, Action::Pause),
             (Phase::Settling, Event::Fetched { complete: true }) => (Phase::Asleep, Action::Sleep),
+            (Phase::Asleep, Event::Rung) if hints.keep_lock => (Phase::Settling, Action::Fetch),
             // While the lock is held, writers ring: a backlog is for a relay that is awake.
             (Phase::Settling, Event::Fetched { complete: false })
             | (Phase::Asleep, Event::Rung) => (Phase::Awake, Action::WakeUp),

@@ -184,9 +184,9 @@ impl Scan {
         Ok(true)
     }
 
-    /// Does the last fetch before sleep. Writers ring meanwhile: it waits for no room, and it
-    /// leaves no gap out.
-    pub(super) async fn settle(&mut self) -> Result<Option<FetchOutcome>> {
+    /// Does the last fetch before sleep, for a reason that arose at `woken`. Writers ring
+    /// meanwhile: it waits for no room, and it leaves no gap out.
+    pub(super) async fn settle(&mut self, woken: Instant) -> Result<Option<FetchOutcome>> {
         let room = self.state.window().room();
         let is_put_off = self.refusals.held().has_over() || self.rate.allowed(Instant::now()) == 0;
         let Some(room) = room.filter(|_| !is_put_off) else {
@@ -195,7 +195,7 @@ impl Scan {
                 complete: false,
             }));
         };
-        let mut outcome = self.fetch_into(room, Instant::now()).await?;
+        let mut outcome = self.fetch_into(room, woken).await?;
         if let Some(outcome) = &mut outcome
             && outcome.complete
             && self.cursor.gaps.is_wide()
@@ -225,7 +225,7 @@ impl Scan {
         // The relay may have fallen asleep before the last possible owner of an id was gone.
         self.read_holders().await?;
         self.check_below(CHECK_PATIENCE).await?;
-        let outcome = self.settle().await?;
+        let outcome = self.settle(Instant::now()).await?;
         self.remember_lowest().await?;
         let rows = outcome.map_or(0, |outcome| outcome.rows);
         if rows == 0 && asleep {

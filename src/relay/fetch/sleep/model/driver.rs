@@ -103,9 +103,17 @@ impl Bell {
     fn report(&self, state: &mut State, r: usize, event: SleepEvent, hints: Hints) {
         let relay = &mut state.relays[r];
         let action = relay.sleeper.on(event, hints);
-        let skips = match relay.sleeper.is_settling() {
-            true => self.is(Mutant::NoLastFetch) || self.is(Mutant::SnapshotOlderThanTheGrant),
-            false => self.is(Mutant::WaitsAgainWithoutAFetch) && event == SleepEvent::Refused,
+        let skips = match (relay.sleeper.is_settling(), event) {
+            (true, SleepEvent::Rung) => {
+                if self.is(Mutant::AnswersWithoutK) {
+                    state.unlock(Owner::Relay(r));
+                }
+                self.is(Mutant::SleepsOnThroughARing)
+            }
+            (true, _) => self.is(Mutant::NoLastFetch) || self.is(Mutant::SnapshotOlderThanTheGrant),
+            (false, event) => {
+                self.is(Mutant::WaitsAgainWithoutAFetch) && event == SleepEvent::Refused
+            }
         };
         if skips && action == SleepAction::Fetch {
             self.report(state, r, SleepEvent::Fetched { complete: true }, hints);

@@ -18,6 +18,10 @@ pub(super) enum Mutant {
     SleepsWithoutK,
     /// After a ring, the relay releases the wake lock and fetches only after the next ring.
     WaitsBetweenReleaseAndFetch,
+    /// A ring that is answered with the wake lock held leads to no fetch.
+    SleepsOnThroughARing,
+    /// The relay releases the wake lock at a ring and goes back to sleep as if it held it.
+    AnswersWithoutK,
     /// After a wait for the wake lock timed out, the next begins without a fetch in between.
     WaitsAgainWithoutAFetch,
     /// LISTEN is sent when the relay falls asleep.
@@ -75,6 +79,8 @@ fn a_row_is_forgotten_by_each_of_these() {
         Mutant::SnapshotOlderThanTheGrant,
         Mutant::SleepsWithoutK,
         Mutant::WaitsBetweenReleaseAndFetch,
+        Mutant::SleepsOnThroughARing,
+        Mutant::AnswersWithoutK,
         Mutant::ListensAfterTheLastFetch,
         Mutant::DropsARingOnFallingAsleep,
         Mutant::LimitTakenAsComplete,

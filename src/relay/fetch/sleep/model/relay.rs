@@ -109,19 +109,24 @@ pub(super) enum Turn {
     FallAsleep,
 }
 
-const fn hints(stay_awake: bool, block_on_lock: bool) -> Hints {
+const fn hints(number: u8) -> Hints {
     Hints {
-        stay_awake,
-        block_on_lock,
+        stay_awake: number & 1 != 0,
+        block_on_lock: number & 2 != 0,
+        keep_lock: number & 4 != 0,
     }
 }
 
-const CALM: Hints = hints(false, false);
-const ALL_HINTS: [Hints; 4] = [
+const CALM: Hints = hints(0);
+const ALL_HINTS: [Hints; 8] = [
     CALM,
-    hints(false, true),
-    hints(true, false),
-    hints(true, true),
+    hints(1),
+    hints(2),
+    hints(3),
+    hints(4),
+    hints(5),
+    hints(6),
+    hints(7),
 ];
 
 impl Bell {
