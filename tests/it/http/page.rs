@@ -118,7 +118,8 @@ fn rows_that_flow_and_an_outage_are_seen_on_the_page_and_in_its_stream() {
         &relay,
         &[
             "class=\"verdict bad\"",
-            "and none is lost. It began at 20",
+            "and none is lost.",
+            "It began at 20",
             "Problems",
             "unreachable",
             "<a href=\"/runbook#doorbellnobodyleads\">",

@@ -14,8 +14,6 @@ use crate::relay::{Backlog, BellState, ChangeKind, ProblemKind, Role, Snapshot};
 
 /// The sweep counts no further.
 const MOST_DEAD: u64 = 100_000;
-/// A space at which no line ends.
-const NO_BREAK: &str = "\u{a0}";
 /// Rows of the table of values.
 const TABLE_ROWS: usize = 12;
 
@@ -47,6 +45,8 @@ pub(crate) struct OutboxState {
     pub(crate) verdict: &'static str,
     /// What the verdict means, in a sentence.
     pub(crate) meaning: String,
+    /// When what it names began, or nothing.
+    pub(crate) beginning: String,
     pub(crate) rate: String,
     pub(crate) backlog: String,
     pub(crate) oldest: String,
@@ -109,7 +109,8 @@ impl OutboxState {
             path: format!("/outbox?{query}"),
             mood,
             verdict,
-            meaning: meaning(health, history) + &beginning(relay, mood),
+            meaning: meaning(health, history),
+            beginning: beginning(relay, mood),
             // The last second may lie before the end of its lead.
             rate: match relay.role {
                 Role::Leading => figure(history.rate()),
@@ -243,8 +244,7 @@ fn beginning(relay: &Snapshot, mood: &str) -> String {
     let open = relay.changes.iter();
     let mut open = open.filter(|it| it.kind == kind && it.until.is_none());
     open.next().map_or(String::new(), |it| {
-        let at = date_and_time(&clock(it.at)).replace(' ', NO_BREAK);
-        format!(" It began at {at}{NO_BREAK}UTC.")
+        format!("It began at {} UTC.", date_and_time(&clock(it.at)))
     })
 }
 
