@@ -31,8 +31,8 @@ pub use config::{
 pub use event::{Event, RowId};
 pub use postgres::inspect::OldSnapshot;
 pub use relay::{
-    Backlog, Bell, BellState, Change, ChangeKind, InFlight, KafkaState, Monitor, Observer, Problem,
-    ProblemKind, Relay, RelayError, Role, Rows, Snapshot, Stages, Step, Timing,
+    Backlog, Bell, BellState, Change, ChangeKind, Delayed, InFlight, KafkaState, Monitor, Observer,
+    Problem, ProblemKind, Relay, RelayError, Role, Rows, Snapshot, Stages, Step, Timing,
 };
 
 /// What the benchmark shares with the relay, so that both reach the same servers in the same way.

@@ -202,8 +202,8 @@ struct TableFlags {
     /// Select this table [default: all configured ones, or outbox]
     #[arg(long, global = true, value_name = "NAME")]
     table: Option<String>,
-    /// Use the column NAME as id, type, payload, created_at, key, topic, headers, event_id or
-    /// partition; none for a table without type or created_at; may be repeated
+    /// Use the column NAME as id, type, payload, created_at, key, topic, headers, event_id,
+    /// partition or not_before; none for a table without type or created_at; may be repeated
     #[arg(long, global = true, value_name = "KEY=NAME")]
     column: Vec<String>,
 }

@@ -240,7 +240,7 @@ pub(super) static KEYS: &[Key] = &[
         .default(defaults::RECEIPTS).flag("--receipts", "TEMPLATE").exactly_once(),
     Key::new(Section::COLUMNS, "COLUMN", "the column",
         Names(COLUMNS, column),
-        "Use the column NAME as id, type, payload, created_at, key, topic, headers, event_id or partition; none for a table without \
+        "Use the column NAME as id, type, payload, created_at, key, topic, headers, event_id, partition or not_before; none for a table without \
          type or created_at; may be repeated")
         .flag("--column", "KEY=NAME"),
     Key::new(Section::HEADERS_FROM, "HEADER", "the column of a header",

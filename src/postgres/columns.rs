@@ -36,6 +36,8 @@ pub struct MappedColumns {
     pub headers: String,
     /// `headers` as the text of the JSON that a dead letter keeps, or NULL.
     pub letter_headers: String,
+    /// `not_before` as its quoted name: the row is not sent before that time.
+    pub not_before: Option<String>,
     /// The event's own id as text, which is the first of `more`.
     pub event_id: Option<String>,
     /// The columns that are sent and only the configuration names, in its order.
@@ -230,6 +232,10 @@ impl<'a> Found<'a> {
         if let Some(name) = &columns.partition {
             self.expression(self.required(name)?, "partition", &["int4"])?;
         }
+        let not_before = columns
+            .not_before
+            .as_ref()
+            .map(|name| self.expression(self.required(name)?, "not_before", &["timestamptz"]));
         let more = columns.more().map(|name| self.more(name));
         let more = more.collect::<Result<Vec<_>>>()?;
         let own_topic = optional(&columns.topic, "topic", TEXTS)?;
@@ -299,6 +305,7 @@ impl<'a> Found<'a> {
                 self.optional(&columns.headers)?,
             ]
             .map(|column| column.map_or(Size::Small, Column::size)),
+            not_before: not_before.transpose()?,
             event_id: event_id.transpose()?,
             more,
             kept: outbox.kept_columns().map(str::to_owned).collect(),

@@ -6,6 +6,7 @@
 //! | `session` | a session: opened, configured, watched |
 //! | `transactions`, `waiter` | its transactions, and its wait for answers and locks |
 //! | `table`, `columns` | what the table has, and what its columns are mapped to |
+//! | `not_before` | the time before which a row is not sent, as conditions of statements |
 //! | `relay` | the sessions of a running relay and their statements |
 //! | `admin` | the statements of the commands |
 //! | `inspect` | what `doorbell check`, `status` and `verify` read |
@@ -17,6 +18,7 @@ mod advisory_locks;
 mod columns;
 mod error;
 pub(crate) mod inspect;
+mod not_before;
 mod relay;
 mod server;
 mod session;
@@ -33,6 +35,7 @@ pub(crate) use admin::dead_letters::{
     DETAIL_CHARS, DeadLetter, DeadLetterContents, DeadLetters, Facet, LetterFilter, LetterRefusal,
     PREVIEW_CHARS, Selection,
 };
+pub(crate) use admin::due_indexes::{DueColumns, due_index_script};
 pub(crate) use admin::emit::{NewEvent, emit};
 pub(crate) use admin::held::HeldRow;
 pub(crate) use admin::held::held;
@@ -56,6 +59,7 @@ pub(crate) use relay::deleter::{Commit, Deleted};
 pub(crate) use relay::election::{Candidate, Waited, leave_connections};
 pub(crate) use relay::leader::Leader;
 pub(crate) use relay::listener::{Listener, Ring, hears_itself};
+pub(crate) use relay::reader::due_rows::{BEFORE_ALL, DelayedCount, DueRow};
 pub use relay::reader::{FetchRequest, Reader};
 pub(crate) use relay::reader::{LOOK_PAGE, LookedAt};
 pub(crate) use relay::receipts::{ReceiptPosition, accept};

@@ -12,6 +12,9 @@ use crate::event::RowId;
 /// PostgreSQL counts microseconds from 2000-01-01.
 const EPOCH_2000: i64 = 946_684_800_000_000;
 
+/// The time `-infinity`, as [`time`] reads it.
+pub(crate) const MINUS_INFINITY: i64 = i64::MIN + EPOCH_2000;
+
 pub(crate) fn bytes(row: &PgRow, index: usize) -> super::error::Result<Option<&[u8]>> {
     let value = row.try_get_raw(index)?;
     if value.is_null() {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::config::Poison;
 use crate::event::{ReceiptRow, RowId};
@@ -126,6 +126,8 @@ pub(crate) struct Window {
     /// When a row was last deleted, or the first one was acknowledged.
     cleared: u64,
     times: Times,
+    /// When rows came due that were not to be sent before, in microseconds since the Unix epoch.
+    due: FxHashMap<Ticket, i64>,
 }
 
 impl Window {
@@ -146,6 +148,7 @@ impl Window {
             arrived: 0,
             cleared: 0,
             times: Times::default(),
+            due: FxHashMap::default(),
         }
     }
 
@@ -163,7 +166,7 @@ impl Window {
         // The ring is trimmed: its first slot is never over.
         let straggler = self.stragglers.first_key_value().map(|(_, slot)| slot);
         let first = straggler.or(self.slots.front());
-        let oldest = first.map(|slot| slot.row.created_at);
+        let oldest = first.map(|slot| self.waits_since(self.first_ticket(), slot.row));
         InFlightStats {
             rows: self.len(),
             unacknowledged: self.unacknowledged,
@@ -226,6 +229,21 @@ impl Window {
 
     pub(crate) fn next_ticket(&self) -> Ticket {
         self.first + self.slots.len()
+    }
+
+    /// Notes when a row came due that was not to be sent before.
+    pub(crate) fn came_due(&mut self, ticket: Ticket, since: i64) {
+        self.due.insert(ticket, since);
+    }
+
+    /// How many such rows are in flight.
+    pub(crate) fn due_in_flight(&self) -> usize {
+        self.due.len()
+    }
+
+    /// When a row was created or came due, in microseconds since the Unix epoch.
+    fn waits_since(&self, ticket: Ticket, row: RowId) -> i64 {
+        self.due.get(&ticket).copied().unwrap_or(row.created_at)
     }
 
     /// Notes what follows when Kafka refuses the row.
@@ -310,8 +328,9 @@ impl Window {
         self.acknowledged += 1;
         self.arrived = self.now.run;
         self.times.acknowledge.add(waited, 1);
-        if is_finite(row.created_at) {
-            let age = self.now.unix.saturating_sub(row.created_at);
+        let since = self.waits_since(ticket, row);
+        if is_finite(since) {
+            let age = self.now.unix.saturating_sub(since);
             self.times.total.add(age.max(0).unsigned_abs(), 1);
         }
         Some(row)
@@ -342,6 +361,7 @@ impl Window {
     pub(crate) fn give_up(&mut self, ticket: Ticket) -> Option<RowId> {
         let (row, _) = self.leave_the_wire(ticket, SlotState::Over)?;
         self.stragglers.remove(&ticket);
+        self.due.remove(&ticket);
         self.rows -= 1;
         self.trim();
         Some(row)
@@ -401,6 +421,7 @@ impl Window {
                 self.times.delete.add(waited, 1);
                 self.rows -= 1;
                 self.stragglers.remove(&ticket);
+                self.due.remove(&ticket);
             }
         }
         self.trim();

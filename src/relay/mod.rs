@@ -29,7 +29,7 @@ pub use error::RelayError;
 pub use histogram::Timing;
 pub(crate) use monitor::Readiness;
 pub use monitor::{
-    Backlog, Bell, BellState, Change, ChangeKind, InFlight, KafkaState, Monitor, Problem,
+    Backlog, Bell, BellState, Change, ChangeKind, Delayed, InFlight, KafkaState, Monitor, Problem,
     ProblemKind, Role, Rows, Snapshot, Stages,
 };
 pub use observer::{Observer, Step};

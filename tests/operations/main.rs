@@ -303,6 +303,7 @@ fn each_finding_of_check_is_produced_and_seen_in_a_test() {
         "findings/hazards",
         "findings/causes",
         "rows/undeleted",
+        "mapping/not_before/table",
     ];
     let tests: String = files
         .iter()

@@ -92,7 +92,8 @@ impl Event {
     }
 
     /// Fills the column `not_before` (timestamptz) of an outbox that has it and whose relay reads
-    /// it. PostgreSQL refuses the statement for a table without this column (SQLSTATE 42703). The
+    /// it (`not_before = "not_before"` under `[outbox.columns]`): the event is not sent before that
+    /// time. PostgreSQL refuses the statement for a table without this column (SQLSTATE 42703). The
     /// time is cut to microseconds.
     pub fn not_before(self, time: SystemTime) -> Self {
         Self {

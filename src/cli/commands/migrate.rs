@@ -62,10 +62,14 @@ pub(crate) fn migrate(settings: &Settings, flags: &MigrateFlags) -> Outcome {
     let mut out = std::io::stdout();
     if let Some(script) = flags.dry_run {
         let sql = script.sql(settings, flags.undo)?;
-        let sql = match flags.no_transaction {
+        let mut sql = match flags.no_transaction {
             false => sql,
             true => postgres::without_transaction(&sql),
         };
+        if matches!(script, Script::Outbox) && !flags.undo {
+            let of = |it| postgres::due_index_script(it, flags.no_transaction);
+            sql.extend(settings.outboxes.iter().map(of));
+        }
         out.write_all(sql.as_bytes())?;
         return Ok(());
     }

@@ -32,7 +32,7 @@ fn a_whole_file_gives_the_settings() {
         "stop_timeout: 5s, leader_timeout: 90s",
         r#"[Outbox { table: TableName { schema: Some("app"), name: "outbox" }"#,
         r#"topic: Route { parts: [Table, Literal("."), Type] }, sweep: 10s, columns: Columns { id: "No", event_type: Some("type"),"#,
-        r#"key: Named("order id"), topic: Default("topic"), headers: Default("headers"), event_id: None, partition: None, headers_from: [] }, topics:"#,
+        r#"key: Named("order id"), topic: Default("topic"), headers: Default("headers"), event_id: None, partition: None, not_before: None, headers_from: [] }, topics:"#,
         r#"timestamp: CreatedAt, poison: Stop, poison_topics: {"audit.log": Park, "payments": HoldKey},"#,
         r#"poison_breaker: Some(1000), in_flight_rows: 1000, in_flight_bytes: 1048576,"#,
         r#"max_rate: Some(500), delivery: AtLeastOnce }, Outbox { table: TableName { schema: None, name: "Other" }"#,

@@ -46,6 +46,8 @@ pub struct Columns {
     pub event_id: Option<String>,
     /// The record's partition; `None`, and NULL: by the key.
     pub partition: Option<String>,
+    /// The time before which the row is not sent; `None`, and NULL: at once.
+    pub not_before: Option<String>,
     /// Headers that have columns of their own: name and column, in the order of the file.
     pub headers_from: Vec<(String, String)>,
 }
@@ -62,6 +64,7 @@ impl Default for Columns {
             headers: Optional::Default("headers".into()),
             event_id: None,
             partition: None,
+            not_before: None,
             headers_from: Vec::new(),
         }
     }
@@ -78,6 +81,7 @@ pub(crate) const KEYS: &[&str] = &[
     "headers",
     "event_id",
     "partition",
+    "not_before",
 ];
 
 /// Stands for no column, where the table may lack the usual one.
@@ -96,6 +100,7 @@ impl Columns {
             "headers" => self.headers.name(),
             "event_id" => self.event_id.as_deref()?,
             "partition" => self.partition.as_deref()?,
+            "not_before" => self.not_before.as_deref()?,
             _ => return None,
         })
     }
@@ -114,6 +119,7 @@ impl Columns {
             "headers" => self.headers = Optional::Named(column),
             "event_id" => self.event_id = Some(column),
             "partition" => self.partition = Some(column),
+            "not_before" => self.not_before = Some(column),
             _ => {}
         }
         Ok(())

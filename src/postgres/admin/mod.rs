@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod dead_letters;
+pub(crate) mod due_indexes;
 pub(crate) mod emit;
 pub(crate) mod held;
 pub(crate) mod pause;

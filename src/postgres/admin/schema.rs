@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::due_indexes::DueColumns;
 use super::scripts::{literal, without_transaction};
 use crate::config::{Outbox, TableName};
 use crate::postgres::error::{Error, Result};
@@ -17,6 +18,8 @@ const DEFAULT_OUTBOX: &str = "doorbell.create_outbox('outbox')";
 
 /// A migration waits for its locks, for about 40 s each.
 const DEADLINE: Duration = Duration::from_secs(300);
+/// An index is built while writers go on, and waits for each transaction that began before.
+const INDEX_DEADLINE: Duration = Duration::from_secs(86_400);
 
 /// Returns the SQL that makes `table` an outbox. For the table `outbox` it is the very file that
 /// `psql -f` runs.
@@ -33,6 +36,22 @@ pub(crate) fn undoing(table: &TableName) -> String {
 
 /// Makes the table an outbox. If it cannot be one, nothing is changed.
 pub(crate) async fn migrate(session: &mut Session, outbox: &Outbox) -> Result<Table> {
+    let table = migrate_table(session, outbox).await?;
+    let missing = match DueColumns::of(outbox, &table) {
+        Some(columns) => columns.missing(session).await?,
+        None => Vec::new(),
+    };
+    for index in missing {
+        match index.is_concurrent {
+            // All of its names are qualified: it cannot be in one transaction with a search_path.
+            true => session.batch_within(INDEX_DEADLINE, &index.sql).await?,
+            false => patient_ddl(session, &index.sql).await?,
+        }
+    }
+    Ok(table)
+}
+
+async fn migrate_table(session: &mut Session, outbox: &Outbox) -> Result<Table> {
     const ENCODING: &str = "SELECT pg_catalog.pg_encoding_to_char(d.encoding)::text FROM pg_catalog.pg_database d \
         WHERE d.datname = pg_catalog.current_database()";
     let sql = unpinned(&migration(&outbox.table));

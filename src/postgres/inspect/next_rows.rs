@@ -37,7 +37,9 @@ impl NextRows {
             };
             let mut batch = Batch::default();
             match self.fetch(session, from, most, &mut batch).await {
-                Ok(()) => batch.sort(),
+                Ok(()) => {
+                    batch.sort();
+                }
                 Err(error) if !error.may_be_a_row() => return Err(error),
                 Err(_) if most > 1 => {
                     // The row at fault is the first of those that are left, or comes later.
@@ -75,7 +77,7 @@ impl NextRows {
             // The rows above an id, and in the gap that is this id.
             session
                 .each(
-                    &statements.with_gaps,
+                    &statements.due.all,
                     |q| {
                         let q = q.bind(from).bind(most as i64).bind(BYTES as i64);
                         q.bind(vec![from]).bind(vec![from])
@@ -89,7 +91,7 @@ impl NextRows {
 
     /// Returns the identity of the first row.
     async fn first(&self, session: &mut Session, from: i64) -> Result<Option<RowId>> {
-        let sql = &self.statements.first;
+        let sql = &self.statements.due.first;
         let read = async |session: &mut Session| {
             session
                 .all(sql, |q| {

@@ -108,15 +108,18 @@ impl Batch {
     }
 
     /// Sorts the rows. They arrive in order, but SQL guarantees that only with ORDER BY, which
-    /// would cost a copy of each payload.
-    pub(crate) fn sort(&mut self) {
-        if !self.is_sorted() {
-            self.rows.sort_by_key(|it| it.row.id);
-        }
+    /// would cost a copy of each payload. Returns whether they were sorted.
+    pub(crate) fn sort(&mut self) -> bool {
+        self.sort_by(|id| id)
     }
 
-    pub(crate) fn is_sorted(&self) -> bool {
-        self.rows.is_sorted_by_key(|it| it.row.id)
+    /// Sorts the rows by what follows from their ids. Returns whether they were sorted.
+    pub(crate) fn sort_by<K: Ord>(&mut self, key: impl Fn(i64) -> K) -> bool {
+        let was_sorted = self.rows.is_sorted_by_key(|it| key(it.row.id));
+        if !was_sorted {
+            self.rows.sort_by_key(|it| key(it.row.id));
+        }
+        was_sorted
     }
 
     /// Returns the number of bytes that it holds.

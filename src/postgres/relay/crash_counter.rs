@@ -42,11 +42,20 @@ pub(crate) struct CrashCounter {
 
 impl CrashCounter {
     pub(crate) fn of(table: &Table) -> Self {
-        let (id, from) = (&table.columns.id, &table.quoted);
+        let (c, id, from) = (&table.columns, &table.columns.id, &table.quoted);
+        let undelayed = c.undelayed();
+        let mut first = format!(
+            "(SELECT {id} FROM {from} WHERE {id} >= {LOWEST_ROW}{undelayed} ORDER BY {id} LIMIT 1)"
+        );
+        if let Some((time, due)) = c.not_before.as_ref().zip(c.came_due()) {
+            first = format!(
+                "coalesce((SELECT {id} FROM {from} WHERE {due} ORDER BY {time}, {id} LIMIT 1), {first})"
+            );
+        }
         Self {
             count_start: format!(
                 "INSERT INTO doorbell.starts AS s (outbox, starts, first_row) \
-                 VALUES ($1, 1, (SELECT {id} FROM {from} WHERE {id} >= {LOWEST_ROW} ORDER BY {id} LIMIT 1)) \
+                 VALUES ($1, 1, {first}) \
                  ON CONFLICT (outbox) DO UPDATE SET \
                  starts = CASE WHEN excluded.first_row IS NULL THEN 0 \
                      WHEN s.starts >= 3 OR s.first_row = excluded.first_row THEN s.starts + 1 ELSE 1 END, \

@@ -21,12 +21,21 @@ pub(crate) struct FetchStatements {
     /// Rows above a cursor.
     pub(crate) above: String,
     /// The same together with the rows in gaps.
-    pub(crate) with_gaps: String,
-    /// The identity of the first row that `with_gaps` would read.
-    pub(crate) first: String,
+    pub(crate) with_gaps: ReadStatement,
+    /// The same rows in the order of ids, with those that have a time which has come.
+    pub(crate) due: ReadStatement,
+    /// The same with all rows that have a time.
+    pub(crate) any: ReadStatement,
     /// One row without its payload and its headers.
     pub(crate) outline: String,
     pub(crate) sizes: [Size; 5],
+}
+
+/// A statement that reads rows by ranges of ids.
+pub(crate) struct ReadStatement {
+    pub(crate) all: String,
+    /// The identity of the first row that it would read.
+    pub(crate) first: String,
 }
 
 /// Returns the statements that read rows of at most `largest` bytes.
@@ -45,16 +54,21 @@ pub(crate) fn fetch_statements(table: &Table, largest: usize) -> FetchStatements
     let columns = columns(table);
     let identity = format!("{} AS id, {} AS created_at", c.id, c.created_at);
     let outline = outline(table, largest);
+    let by_ranges = |condition: &str| ReadStatement {
+        all: cut(table, largest, |select, limit| {
+            let select = select.unwrap_or(&columns);
+            with_gaps(table, select, limit, condition)
+        }),
+        first: with_gaps(table, &identity, "1", condition),
+    };
     FetchStatements {
         above: cut(table, largest, |select, limit| {
             let select = select.unwrap_or(&columns);
-            above(table, select, limit)
+            above(table, select, limit, &c.undelayed())
         }),
-        with_gaps: cut(table, largest, |select, limit| {
-            let select = select.unwrap_or(&columns);
-            with_gaps(table, select, limit)
-        }),
-        first: with_gaps(table, &identity, "1"),
+        with_gaps: by_ranges(&c.undelayed()),
+        due: by_ranges(&c.due()),
+        any: by_ranges(""),
         outline: format!(
             "SELECT {outline} FROM ({} WHERE {} = $1 AND {} = $2) r",
             stored_rows(table),
@@ -65,18 +79,20 @@ pub(crate) fn fetch_statements(table: &Table, largest: usize) -> FetchStatements
     }
 }
 
-fn above(table: &Table, select: &str, limit: &str) -> String {
+fn above(table: &Table, select: &str, limit: &str, condition: &str) -> String {
     let (from, id) = (&table.quoted, &table.columns.id);
-    format!("SELECT {select} FROM {from} doorbell_o WHERE {id} > $1 ORDER BY {id} LIMIT {limit}")
+    format!(
+        "SELECT {select} FROM {from} doorbell_o WHERE {id} > $1{condition} ORDER BY {id} LIMIT {limit}"
+    )
 }
 
 /// The alias of the table hides its own name, which may be that of another alias.
-fn with_gaps(table: &Table, select: &str, limit: &str) -> String {
+fn with_gaps(table: &Table, select: &str, limit: &str, condition: &str) -> String {
     let (from, id) = (&table.quoted, &table.columns.id);
-    let above = above(table, select, "$2");
+    let above = above(table, select, "$2", condition);
     format!(
         "(SELECT doorbell_r.* FROM ROWS FROM (pg_catalog.unnest($4::bigint[]), pg_catalog.unnest($5::bigint[])) AS doorbell_gap (low, high) \
-         CROSS JOIN LATERAL (SELECT {select} FROM {from} doorbell_o WHERE {id} >= doorbell_gap.low AND {id} <= doorbell_gap.high \
+         CROSS JOIN LATERAL (SELECT {select} FROM {from} doorbell_o WHERE {id} >= doorbell_gap.low AND {id} <= doorbell_gap.high{condition} \
          ORDER BY {id} LIMIT $2) doorbell_r LIMIT $2) UNION ALL ({above}) LIMIT {limit}"
     )
 }
@@ -194,4 +210,47 @@ fn outline(table: &Table, largest: usize) -> String {
             }
         ),
     )
+}
+
+/// The columns from which it follows whether a row waits for another.
+pub(super) fn keys(table: &Table) -> String {
+    let c = &table.columns;
+    format!("{}, {}, {}", c.key, c.topic, c.event_type)
+}
+
+/// The statements about rows that have a time before which they are not sent.
+pub(crate) struct DueStatements {
+    /// A page of the rows whose time has come, and how long it is until the next one comes.
+    pub(crate) page: String,
+    /// The same with keys, topics and types.
+    pub(crate) page_with_keys: String,
+    /// The number of rows whose time is to come.
+    pub(crate) delayed: String,
+}
+
+impl DueStatements {
+    /// `None`: no row of the table has such a time.
+    pub(crate) fn of(table: &Table, rows: usize, count_limit: u64) -> Option<Self> {
+        let c = &table.columns;
+        let (due, delayed) = (c.came_due()?, c.delayed()?);
+        let (id, created_at, time, from) =
+            (&c.id, &c.created_at, c.not_before.as_ref()?, &table.quoted);
+        // One statement: a row that comes due between two would be in neither.
+        let page = |more: &str| {
+            format!(
+                "(SELECT {id}, {created_at}, {more}, {time}, NULL::bigint FROM {from} \
+                 WHERE {due} AND ({time}, {id}) >= ($1, $2) ORDER BY {time}, {id} LIMIT {rows}) \
+                 UNION ALL (SELECT NULL, NULL, NULL, NULL, NULL, NULL, \
+                 pg_catalog.ceil(EXTRACT(epoch FROM {time} - pg_catalog.clock_timestamp()) * 1000000)::bigint FROM {from} \
+                 WHERE {delayed} AND {time} < 'infinity' ORDER BY {time}, {id} LIMIT 1)"
+            )
+        };
+        Some(Self {
+            page: page("NULL, NULL, NULL"),
+            page_with_keys: page(&keys(table)),
+            delayed: format!(
+                "SELECT count(*), pg_catalog.statement_timestamp() FROM (SELECT FROM {from} WHERE {delayed} ORDER BY {time} LIMIT {count_limit} + 1) r"
+            ),
+        })
+    }
 }

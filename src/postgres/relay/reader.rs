@@ -1,5 +1,7 @@
 //! Reads an outbox. The statements are built once from its columns.
 
+pub(crate) mod due_rows;
+
 use std::time::{Duration, Instant};
 
 use sqlx::Row;
@@ -7,7 +9,9 @@ use sqlx::postgres::PgRow;
 
 use super::batch::Batch;
 use super::crash_counter;
-use super::fetch_statement::{FetchStatements, READER_SETTINGS, fetch_statements};
+use super::fetch_statement::{
+    DueStatements, FetchStatements, READER_SETTINGS, ReadStatement, fetch_statements, keys,
+};
 use super::registry::{self, RegistryEntry};
 use crate::event::RowId;
 use crate::postgres::error::Result;
@@ -31,12 +35,16 @@ const SLOW_ROWS: usize = 16;
 /// milliseconds.
 const COUNT_LIMIT: u64 = 100_000;
 
+/// Chooses the statement of a fetch that has ranges of ids.
+type Chosen = fn(&FetchStatements) -> &ReadStatement;
+
 /// The session that fetches, and its statements.
 pub struct Reader {
     pub(crate) session: Session,
     statements: Box<FetchStatements>,
     ids_below: String,
     keys_below: String,
+    due: Option<Box<DueStatements>>,
     waiting_above: String,
     waiting: String,
     relations: Vec<i64>,
@@ -86,24 +94,13 @@ impl Reader {
             session,
             statements: Box::new(fetch_statements(table, LARGEST_VALUE)),
             ids_below: ids_below(table, "NULL, NULL, NULL"),
-            keys_below: {
-                let c = &table.columns;
-                ids_below(table, &format!("{}, {}, {}", c.key, c.topic, c.event_type))
+            keys_below: ids_below(table, &keys(table)),
+            due: DueStatements::of(table, LOOK_PAGE, COUNT_LIMIT).map(Box::new),
+            waiting: format!(", {}", counts(table, "IS NOT NULL", "")),
+            waiting_above: {
+                let order = format!("ORDER BY {} ", table.columns.id);
+                format!("SELECT {}", counts(table, "> $1", &order))
             },
-            waiting: format!(
-                ", (SELECT count(*) FROM (SELECT FROM {table} WHERE {id} IS NOT NULL LIMIT {COUNT_LIMIT} + 1) r), \
-                 (SELECT {created_at} FROM {table} WHERE {id} IS NOT NULL ORDER BY {id} LIMIT 1)",
-                id = table.columns.id,
-                created_at = table.columns.created_at,
-                table = table.quoted,
-            ),
-            waiting_above: format!(
-                "SELECT (SELECT count(*) FROM (SELECT FROM {table} WHERE {id} > $1 ORDER BY {id} LIMIT {COUNT_LIMIT} + 1) r), \
-                 (SELECT {created_at} FROM {table} WHERE {id} > $1 ORDER BY {id} LIMIT 1)",
-                id = table.columns.id,
-                created_at = table.columns.created_at,
-                table = table.quoted,
-            ),
             relations: table.relations.iter().map(|oid| i64::from(*oid)).collect(),
             table: table.quoted.clone(),
             oid: table.oid,
@@ -140,26 +137,46 @@ impl Reader {
     /// A batch has at least one row, if there is any: a row that the server cannot send comes
     /// without its contents, and a statement that takes too long ends with the rows that came.
     pub async fn fetch(&mut self, ask: &FetchRequest<'_>) -> Result<Batch> {
+        self.fetch_by(ask, |it| &it.with_gaps, Batch::sort).await
+    }
+
+    /// Fetches the rows of the ranges alone, whenever they are to be sent.
+    pub(crate) async fn fetch_any(&mut self, ask: &FetchRequest<'_>) -> Result<Batch> {
+        self.fetch_by(ask, |it| &it.any, Batch::sort).await
+    }
+
+    async fn fetch_by(
+        &mut self,
+        ask: &FetchRequest<'_>,
+        statement: Chosen,
+        sort: impl Fn(&mut Batch) -> bool,
+    ) -> Result<Batch> {
         loop {
             let mut batch = Batch::default();
-            match self.read(ask, &mut batch).await {
+            let read = self.read(ask, statement, &mut batch).await;
+            let was_sorted = sort(&mut batch);
+            match read {
                 Ok(()) => {}
                 Err(error) if !error.may_be_a_row() => return Err(error),
                 // The row at fault comes next.
-                Err(_) if !batch.is_empty() && batch.is_sorted() => batch.is_cut = true,
-                Err(_) => match self.fetch_first(ask).await? {
+                Err(_) if !batch.is_empty() && was_sorted => batch.is_cut = true,
+                Err(_) => match self.fetch_first(ask, statement).await? {
                     Some(first) => batch = first,
                     // It is gone.
                     None => continue,
                 },
             }
-            batch.sort();
             return Ok(batch);
         }
     }
 
     /// Adds rows to the batch in one statement.
-    async fn read(&mut self, ask: &FetchRequest<'_>, batch: &mut Batch) -> Result<()> {
+    async fn read(
+        &mut self,
+        ask: &FetchRequest<'_>,
+        statement: Chosen,
+        batch: &mut Batch,
+    ) -> Result<()> {
         let (after, rows, bytes) = (ask.after, clamp(ask.rows), clamp(ask.bytes));
         let (most, begun) = (ask.bytes.saturating_mul(2), Instant::now());
         let Self {
@@ -183,7 +200,7 @@ impl Reader {
         let (low, high) = ends(ask.gaps);
         session
             .each(
-                &statements.with_gaps,
+                &statement(statements).all,
                 |q| q.bind(after).bind(rows).bind(bytes).bind(low).bind(high),
                 take,
             )
@@ -191,9 +208,14 @@ impl Reader {
     }
 
     /// Fetches the first row alone, without its contents if the server cannot send them.
-    async fn fetch_first(&mut self, ask: &FetchRequest<'_>) -> Result<Option<Batch>> {
+    async fn fetch_first(
+        &mut self,
+        ask: &FetchRequest<'_>,
+        statement: Chosen,
+    ) -> Result<Option<Batch>> {
         let (low, high) = ends(ask.gaps);
-        let first = self.session.all_patiently(&self.statements.first, |q| {
+        let first = &statement(&self.statements).first;
+        let first = self.session.all_patiently(first, |q| {
             let q = q.bind(ask.after).bind(1_i64).bind(1_i64);
             q.bind(low).bind(high)
         });
@@ -207,7 +229,7 @@ impl Reader {
             bytes: ask.bytes,
         };
         let mut batch = Batch::default();
-        if let Err(error) = self.read(&alone, &mut batch).await {
+        if let Err(error) = self.read(&alone, |it| &it.any, &mut batch).await {
             if !error.may_be_a_row() {
                 return Err(error);
             }
@@ -245,17 +267,7 @@ impl Reader {
             .session
             .all(statement, |q| q.bind(from).bind(until))
             .await?;
-        rows.iter()
-            .map(|row| {
-                let text = |column| bytes(row, column).map(|it| it.map(<[u8]>::to_vec));
-                Ok(LookedAt {
-                    row: row_id(row)?,
-                    key: text(2)?,
-                    topic: text(3)?,
-                    event_type: text(4)?,
-                })
-            })
-            .collect()
+        rows.iter().map(LookedAt::of).collect()
     }
 
     /// Counts the rows above an id, up to a limit.
@@ -320,6 +332,18 @@ impl Reader {
     }
 }
 
+impl LookedAt {
+    fn of(row: &PgRow) -> Result<Self> {
+        let text = |column| bytes(row, column).map(|it| it.map(<[u8]>::to_vec));
+        Ok(Self {
+            row: row_id(row)?,
+            key: text(2)?,
+            topic: text(3)?,
+            event_type: text(4)?,
+        })
+    }
+}
+
 /// Reads a count and the time of creation of the first row.
 fn waiting(row: &PgRow, at: usize) -> Result<Waiting> {
     let rows = int(row, at)?.unsigned_abs();
@@ -332,9 +356,31 @@ fn waiting(row: &PgRow, at: usize) -> Result<Waiting> {
 
 fn ids_below(table: &Table, more: &str) -> String {
     let (id, created_at) = (&table.columns.id, &table.columns.created_at);
-    let from = &table.quoted;
+    let (from, undelayed) = (&table.quoted, table.columns.undelayed());
     format!(
-        "SELECT {id}, {created_at}, {more} FROM {from} WHERE {id} >= $1 AND {id} <= $2 ORDER BY {id} LIMIT {LOOK_PAGE}"
+        "SELECT {id}, {created_at}, {more} FROM {from} WHERE {id} >= $1 AND {id} <= $2{undelayed} ORDER BY {id} LIMIT {LOOK_PAGE}"
+    )
+}
+
+/// Counts the rows that may be sent, those that are read by id if that `is`, and selects since when
+/// the first of them waits.
+fn counts(table: &Table, is: &str, order: &str) -> String {
+    let (id, created_at, from) = (&table.columns.id, &table.columns.created_at, &table.quoted);
+    let by_id = format!("{id} {is}{}", table.columns.undelayed());
+    let limit = format!("LIMIT {COUNT_LIMIT} + 1");
+    let first = format!("(SELECT {created_at} FROM {from} WHERE {by_id} ORDER BY {id} LIMIT 1)");
+    let Some((due, time)) = table
+        .columns
+        .came_due()
+        .zip(table.columns.not_before.as_ref())
+    else {
+        return format!(
+            "(SELECT count(*) FROM (SELECT FROM {from} WHERE {by_id} {order}{limit}) r), {first}"
+        );
+    };
+    format!(
+        "(SELECT count(*) FROM ((SELECT FROM {from} WHERE {by_id} {order}{limit}) UNION ALL (SELECT FROM {from} WHERE {due} ORDER BY {time} {limit})) r), \
+         least({first}, (SELECT {time} FROM {from} WHERE {due} ORDER BY {time} LIMIT 1))"
     )
 }
 

@@ -151,7 +151,7 @@ async fn find(sessions: &mut Sessions, named: &[ReceiptRow]) -> Result<Vec<Recei
                 rows: LOOK_ROWS,
                 bytes: LOOK_BYTES,
             };
-            let batch = sessions.reader.fetch(&ask).await?;
+            let batch = sessions.reader.fetch_any(&ask).await?;
             let Some(last) = batch.rows().last().map(|row| row.id) else {
                 break;
             };

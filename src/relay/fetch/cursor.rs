@@ -69,6 +69,8 @@ pub(crate) struct Cursor {
     /// Rows that the check below the cursor found behind held keys, and when the first of them was
     /// created.
     pub(super) waiting: (u64, Option<i64>),
+    /// The same as of the last check that is through.
+    pub(super) waited: (u64, Option<i64>),
 }
 
 /// Rows that a sweep found. Their notification may still come, so they are judged a moment later.
@@ -110,6 +112,7 @@ impl Cursor {
             next_sweep,
             swept: None,
             waiting: (0, None),
+            waited: (0, None),
         }
     }
 

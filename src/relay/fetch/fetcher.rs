@@ -120,6 +120,7 @@ impl Fetcher {
                 self.scan.cursor.swept = None;
                 self.scan.active = true;
                 self.scan.rung = true;
+                self.scan.schedule.look_with_next_fetch();
                 self.woken = now;
             }
             SleepEvent::Paused => self.woken = now,
@@ -191,7 +192,8 @@ impl Fetcher {
     }
 
     fn end_fetch(&mut self, begun: Instant, outcome: Option<FetchOutcome>) -> Option<SleepEvent> {
-        let FetchOutcome { rows, complete } = outcome?;
+        let outcome = outcome?;
+        let (rows, complete) = (outcome.rows + outcome.due, outcome.complete);
         let now = Instant::now();
         self.polling.fetched(rows, now - begun, now);
         // If the next fetch follows at once, this one is its reason.
@@ -252,6 +254,7 @@ impl Fetcher {
         loop {
             let (look, judge) = (self.scan.cursor.check_due, self.scan.cursor.swept);
             let held_keys_due = self.scan.held_keys_due().map(time::Instant::from_std);
+            let timer = self.scan.schedule.timer;
             tokio::select! {
                 // Rings may come without end; the others are rare.
                 biased;
@@ -266,6 +269,11 @@ impl Fetcher {
                     true if self.scan.cursor.is_behind() || self.scan.drains => return Ok(Some(SleepEvent::Rung)),
                     true => {}
                     false => return Ok(None),
+                },
+                () = at_time(timer) => match self.scan.fetch_due(Instant::now()).await? {
+                    None => return Ok(None),
+                    Some(FetchOutcome { complete: true, .. }) if !self.scan.drains => {}
+                    Some(_) => return Ok(Some(SleepEvent::Rung)),
                 },
                 () = at_time(judge.map(|swept| swept.judged)) => self.scan.judge_sweep(),
                 () = sleep_until(self.scan.cursor.next_sweep) => match self.sweep().await? {

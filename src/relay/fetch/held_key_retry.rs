@@ -8,8 +8,9 @@ use tracing::debug;
 
 use super::cursor::MAX_BYTES;
 use super::scan::{FetchOutcome, Scan};
+use super::schedule::DueTimes;
 use crate::event::RowId;
-use crate::postgres::{FetchRequest, Result};
+use crate::postgres::Result;
 
 /// Most refused rows that one statement fetches again.
 const TRIES: usize = 1_000;
@@ -31,7 +32,7 @@ impl Scan {
             return Ok(None);
         }
         match self.room().await? {
-            Some(room) => self.fetch_into(room, woken).await,
+            Some(room) => self.fetch_both(room, woken, false).await,
             None => Ok(None),
         }
     }
@@ -73,6 +74,7 @@ impl Scan {
             let lowest = self.refusals.held().release();
             if let Some(lowest) = lowest {
                 self.cursor.go_back(lowest);
+                self.schedule.look_now();
             }
         }
         self.tell_held().await?;
@@ -110,16 +112,12 @@ impl Scan {
             }
             return Ok(true);
         };
-        let ids: Vec<(i64, i64)> = rows.iter().map(|row| (row.id, row.id)).collect();
-        let ask = FetchRequest {
-            after: i64::MAX,
-            gaps: &ids,
-            rows: ids.len(),
-            bytes: room.bytes.min(MAX_BYTES),
-        };
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        let most = (ids.len(), room.bytes.min(MAX_BYTES));
         let begun = SystemTime::now();
-        let mut batch = self.reader.fetch(&ask).await?;
-        let cut = batch.is_cut || batch.len() >= ask.rows;
+        // One whose time was put off frees its key, too.
+        let mut batch = self.reader.fetch_due(&ids, most).await?;
+        let cut = batch.is_cut;
         let there: FxHashSet<RowId> = batch.rows().collect();
         let last = batch.rows().map(|row| row.id).max();
         {
@@ -143,6 +141,6 @@ impl Scan {
         let tried: FxHashSet<RowId> = rows.into_iter().collect();
         batch.retain(|row| tried.contains(row));
         debug!(rows = batch.len(), "trying refused rows again");
-        Ok(self.hand_over(batch, begun).await)
+        Ok(self.hand_over(batch, begun, &DueTimes::default()).await)
     }
 }

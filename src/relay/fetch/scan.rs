@@ -10,6 +10,7 @@ use tokio::time;
 
 use super::cursor::{Cursor, MAX_BYTES};
 use super::rate_limit::RateLimit;
+use super::schedule::{DueTimes, Schedule};
 use crate::event::RowId;
 use crate::postgres::{Batch, FetchRequest, Reader, Result};
 use crate::relay::clock::{at_time, rest_after};
@@ -32,9 +33,29 @@ pub(crate) struct Fetched {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FetchOutcome {
+    /// Rows that were read by id.
     pub(super) rows: usize,
+    /// Rows whose time had come.
+    pub(super) due: usize,
     /// Whether it left no row behind.
     pub(super) complete: bool,
+}
+
+impl FetchOutcome {
+    /// That of a fetch that could not begin.
+    pub(super) const NO_ROOM: Self = Self {
+        rows: 0,
+        due: 0,
+        complete: false,
+    };
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            due: self.due + other.due,
+            complete: self.complete && other.complete,
+        }
+    }
 }
 
 /// The reading of one table in one term.
@@ -53,6 +74,7 @@ pub(crate) struct Scan {
     pub(crate) tell_due: Option<Instant>,
     pub(crate) only: Option<Vec<i64>>,
     pub(crate) cursor: Cursor,
+    pub(crate) schedule: Schedule,
     pub(crate) rate: RateLimit,
     /// Whether the term ends when the table has been read to its end.
     pub(crate) drains: bool,
@@ -71,20 +93,14 @@ impl Scan {
                 self.state.end(TermEnd::Checked);
                 break;
             }
-            let ranges: Vec<(i64, i64)> = rows.iter().map(|id| (*id, *id)).collect();
-            let ask = FetchRequest {
-                after: i64::MAX,
-                gaps: &ranges,
-                rows: room.rows.min(rows.len()),
-                bytes: room.bytes.min(MAX_BYTES),
-            };
+            let most = (room.rows.min(rows.len()), room.bytes.min(MAX_BYTES));
             let begun = SystemTime::now();
-            let mut batch = self.reader.fetch(&ask).await?;
+            let mut batch = self.reader.fetch_due(&rows, most).await?;
             // Without one, the remaining rows are gone.
             let last = batch.rows().map(|row| row.id).max().unwrap_or(i64::MAX);
             rows.retain(|id| *id > last);
             batch.retain(|row| !known.contains(row));
-            if !self.hand_over(batch, begun).await {
+            if !self.hand_over(batch, begun, &DueTimes::default()).await {
                 break;
             }
         }
@@ -132,7 +148,8 @@ impl Scan {
         self.rate.take(rows);
         if rows > 0 {
             let now = Instant::now();
-            self.counters.brought(batch.rows(), bytes, woken, now);
+            let rows = batch.rows().map(|row| (row, row.created_at));
+            self.counters.brought(rows, bytes, woken, now);
             for (step, when) in [(Step::Woken, woken), (Step::Fetched, now)] {
                 let mut ids = batch.rows().map(|row| row.id);
                 self.counters.passed(step, &mut ids, when);
@@ -140,14 +157,20 @@ impl Scan {
         }
         let complete = !full;
         let gaps = self.cursor.gaps.count();
-        self.counters.looked(rows, complete, gaps);
+        let knows_all = complete && !self.schedule.is_left;
+        self.counters.looked(rows, knows_all, gaps);
         if complete {
             self.state.caught_up.store(true, Ordering::Relaxed);
         } else if self.counters.wants_count() {
             self.count().await?;
         }
-        let taken = self.hand_over(batch, begun).await;
-        Ok(taken.then_some(FetchOutcome { rows, complete }))
+        let taken = self.hand_over(batch, begun, &DueTimes::default()).await;
+        let due = 0;
+        Ok(taken.then_some(FetchOutcome {
+            rows,
+            due,
+            complete,
+        }))
     }
 
     /// Waits for the rate limit and for room, or returns nothing for no more fetches.
@@ -183,10 +206,11 @@ impl Scan {
         }
     }
 
-    async fn count(&mut self) -> Result<()> {
+    pub(super) async fn count(&mut self) -> Result<()> {
         let waiting = self.reader.waiting_above(self.cursor.at).await?;
-        self.counters
-            .counted(waiting.rows, waiting.is_more, waiting.oldest);
+        let in_flight = self.state.window().due_in_flight() as u64;
+        let rows = waiting.rows.saturating_sub(in_flight);
+        self.counters.counted(rows, waiting.is_more, waiting.oldest);
         Ok(())
     }
 
@@ -212,7 +236,12 @@ impl Scan {
 
     /// Admits the rows of a fetch that began then, and passes them on. Returns `false` if the
     /// second stage has ended.
-    pub(super) async fn hand_over(&self, batch: Batch, begun: SystemTime) -> bool {
+    pub(super) async fn hand_over(
+        &self,
+        batch: Batch,
+        begun: SystemTime,
+        times: &DueTimes,
+    ) -> bool {
         if batch.is_empty() {
             return true;
         }
@@ -220,7 +249,10 @@ impl Scan {
             let mut window = self.state.window();
             let first = window.next_ticket();
             for (row, bytes) in batch.rows().zip(batch.sizes()) {
-                window.admit(row, bytes);
+                let ticket = window.admit(row, bytes);
+                if let Some(since) = times.get(&row) {
+                    window.came_due(ticket, *since);
+                }
             }
             first
         };

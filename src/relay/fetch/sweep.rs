@@ -59,7 +59,8 @@ impl Scan {
             }
         }
         let cursor = &mut self.cursor;
-        self.counters.held(cursor.waiting.0, cursor.waiting.1);
+        cursor.waited = cursor.waiting;
+        self.schedule.tell_waiting(cursor.waited, &self.counters);
         cursor.check_took += begun.elapsed();
         let pause = rest_after(cursor.check_took, CHECK_BELOW_SHARE);
         cursor.next_check = time::Instant::now() + pause.max(CHECK_BELOW_INTERVAL);
@@ -176,7 +177,10 @@ impl Scan {
     /// none waits for a topic that may be made soon. Held rows have a reason; the next term reads
     /// the rows of a key that became free.
     pub(super) async fn end_if_drained(&mut self) -> Result<bool> {
-        if !self.drains || self.check_all_below().await? > 0 || self.refusals.held().is_undecided()
+        if !self.drains
+            || self.check_all_below().await? > 0
+            || self.refusals.held().is_undecided()
+            || self.finds_due().await?
         {
             return Ok(false);
         }
@@ -190,12 +194,9 @@ impl Scan {
         let room = self.state.window().room();
         let is_put_off = self.refusals.held().has_over() || self.rate.allowed(Instant::now()) == 0;
         let Some(room) = room.filter(|_| !is_put_off) else {
-            return Ok(Some(FetchOutcome {
-                rows: 0,
-                complete: false,
-            }));
+            return Ok(Some(FetchOutcome::NO_ROOM));
         };
-        let mut outcome = self.fetch_into(room, woken).await?;
+        let mut outcome = self.fetch_both(room, woken, true).await?;
         if let Some(outcome) = &mut outcome
             && outcome.complete
             && self.cursor.gaps.is_wide()
@@ -227,6 +228,9 @@ impl Scan {
         self.check_below(CHECK_PATIENCE).await?;
         let outcome = self.settle(Instant::now()).await?;
         self.remember_lowest().await?;
+        if self.reader.has_due_rows() {
+            self.count_delayed().await?;
+        }
         let rows = outcome.map_or(0, |outcome| outcome.rows);
         if rows == 0 && asleep {
             self.counters.resolve(ProblemKind::Unannounced);

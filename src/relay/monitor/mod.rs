@@ -24,4 +24,4 @@ pub use kinds::{BellState, ProblemKind, Role};
 pub(crate) use readiness::Readiness;
 pub use recorder::Monitor;
 pub(crate) use recorder::UnderWay;
-pub use snapshot::{Backlog, Bell, InFlight, KafkaState, Problem, Rows, Snapshot, Stages};
+pub use snapshot::{Backlog, Bell, Delayed, InFlight, KafkaState, Problem, Rows, Snapshot, Stages};

@@ -5,7 +5,9 @@ use std::time::{Instant, SystemTime};
 
 use super::kinds::{ProblemKind, Role};
 use super::recorder::{Histograms, Monitor, RelayState, Seen, UnderWay};
-use super::snapshot::{Backlog, Bell, InFlight, KafkaState, Problem, Rows, Snapshot, Stages};
+use super::snapshot::{
+    Backlog, Bell, Delayed, InFlight, KafkaState, Problem, Rows, Snapshot, Stages,
+};
 use crate::relay::clock::{is_finite, unix_micros};
 use crate::relay::in_flight::InFlightStats;
 
@@ -53,6 +55,10 @@ impl Monitor {
             waiting: seen.waiting(standing.as_ref(), &ago, acknowledged_ago as f64 / 1e6),
             trying_seconds: seen.trying.map(&ago),
             dead_letters: seen.dead.filter(|_| sees_table),
+            delayed: seen.delayed.filter(|_| sees_table).map(|it| Delayed {
+                rows: it.rows,
+                is_more: it.is_more,
+            }),
             in_flight: standing.map(in_flight),
             held_keys,
             kept_rows: self.kept.load(Ordering::Relaxed),
@@ -208,7 +214,7 @@ mod tests {
             // The row of the last term waits until this one has looked.
             assert!(term == 0 || waits().is_some_and(|(id, it)| id == 7 && it >= before));
             assert!(!monitor.looks());
-            monitor.brought([row(7)].into_iter(), 1, Instant::now(), Instant::now());
+            monitor.brought([(row(7), 0)].into_iter(), 1, Instant::now(), Instant::now());
             monitor.looked(1, true, 0);
             assert!(waits().is_some_and(|(id, it)| id == 7 && it >= before));
             sleep(TERM);

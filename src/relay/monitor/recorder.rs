@@ -14,8 +14,8 @@ use super::readiness::Readiness;
 use super::recent::RecentlySent;
 use crate::event::RowId;
 use crate::kafka::Health;
-use crate::postgres::RejectedRow;
 use crate::postgres::inspect::OldSnapshot;
+use crate::postgres::{DelayedCount, RejectedRow};
 use crate::relay::clock::{is_finite, micros, unix_micros};
 use crate::relay::histogram::{DurationCounts, Histogram};
 use crate::relay::in_flight::{InFlightStats, Times};
@@ -98,6 +98,8 @@ pub(super) struct Seen {
     pub(super) first: Option<(RowId, Instant)>,
     /// Over terms: dead letters, as of the last sweep.
     pub(super) dead: Option<u64>,
+    /// Over terms: rows whose time is to come, as of the last sweep.
+    pub(super) delayed: Option<DelayedCount>,
     pub(super) xmin_age: Option<i64>,
     /// The session that held the oldest snapshot at the last sweep. It may have ended since.
     pub(super) pin: Option<OldSnapshot>,
@@ -229,9 +231,10 @@ impl Monitor {
         }
         if matches!(role, Role::Standby | Role::Paused) {
             let mut seen = self.seen();
-            let dead = seen.dead;
+            let (dead, delayed) = (seen.dead, seen.delayed);
             *seen = Seen {
                 dead,
+                delayed,
                 ..Seen::default()
             };
         }
@@ -299,6 +302,7 @@ impl Monitor {
             trying: seen.trying,
             first: seen.first,
             dead: seen.dead,
+            delayed: seen.delayed,
             ..Seen::default()
         };
     }
@@ -337,10 +341,11 @@ impl Monitor {
         }
     }
 
-    /// Records the rows of a fetch. `woken` is the time of the ring or timer that led to it.
+    /// Records the rows of a fetch, each with the time since when it waits. `woken` is the time of
+    /// the ring or timer that led to it.
     pub(crate) fn brought(
         &self,
-        rows: impl Iterator<Item = RowId>,
+        rows: impl Iterator<Item = (RowId, i64)>,
         bytes: usize,
         woken: Instant,
         now: Instant,
@@ -349,11 +354,11 @@ impl Monitor {
         let woken = unix_micros(SystemTime::now()) - micros(fetch) as i64;
         let (mut wake, mut count) = (DurationCounts::default(), 0);
         let mut rows = rows.peekable();
-        self.fetched_first(rows.peek().copied(), now);
-        for row in rows {
+        self.fetched_first(rows.peek().map(|(row, _)| *row), now);
+        for (_, since) in rows {
             count += 1;
-            if is_finite(row.created_at) {
-                wake.add(woken.saturating_sub(row.created_at).max(0) as u64, 1);
+            if is_finite(since) {
+                wake.add(woken.saturating_sub(since).max(0) as u64, 1);
             }
         }
         let mut fetches = DurationCounts::default();
@@ -430,6 +435,33 @@ impl Monitor {
     /// Records the number of dead letters.
     pub(crate) fn saw_dead(&self, letters: i64) {
         self.seen().dead = Some(letters.unsigned_abs());
+    }
+
+    /// Records the number of rows whose time is to come.
+    pub(crate) fn saw_delayed(&self, delayed: Option<DelayedCount>) {
+        self.seen().delayed = delayed;
+    }
+
+    /// Whether the number of rows whose time is to come is not known yet.
+    pub(crate) fn lacks_delayed(&self) -> bool {
+        self.seen().delayed.is_none()
+    }
+
+    /// Records fetched rows by the times that had come.
+    pub(crate) fn came_due(&self, times: impl Iterator<Item = i64>) {
+        let mut seen = self.seen();
+        for time in times {
+            if let Some(delayed) = seen.delayed.as_mut().filter(|it| it.at < time) {
+                delayed.rows = delayed.rows.saturating_sub(1);
+            }
+            seen.above = seen.above.map(|above| above.saturating_sub(1));
+        }
+    }
+
+    /// Records that fetches have left no row.
+    pub(crate) fn read_all(&self) {
+        let mut seen = self.seen();
+        (seen.above, seen.is_more, seen.oldest) = (Some(0), false, None);
     }
 
     /// Whether the number of dead letters is not known yet.

@@ -61,6 +61,9 @@ pub struct Snapshot {
     pub trying_seconds: Option<f64>,
     /// Dead letters, as of the last sweep; `None` unless the relay leads and may see them.
     pub dead_letters: Option<u64>,
+    /// Rows that are not to be sent yet, as of the last sweep; `None` unless the relay leads and
+    /// rows can have such a time.
+    pub delayed: Option<Delayed>,
     /// Keys that wait behind a row that Kafka refused.
     pub held_keys: usize,
     /// Rows that Kafka has and that a trigger, a rule or a foreign key keeps in the table.
@@ -160,6 +163,15 @@ pub struct Backlog {
     pub refused: usize,
     /// Those that stay in the table because their key waits, as of the last look below the cursor.
     pub held: u64,
+}
+
+/// Rows whose time is to come. They are no backlog.
+#[derive(Debug, Clone, Serialize)]
+pub struct Delayed {
+    /// Rows, as far as they were counted.
+    pub rows: u64,
+    /// Whether there are more.
+    pub is_more: bool,
 }
 
 /// State of the connection to Kafka.

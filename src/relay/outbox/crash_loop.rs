@@ -76,7 +76,8 @@ impl OutboxRelay {
             Start::Normal => return Ok(Some(sessions)),
             Start::Probe(rows) => rows,
             Start::Without(id) => {
-                self.reject(&mut sessions, id, starts.crashes).await?;
+                self.reject(table, &mut sessions, id, starts.crashes)
+                    .await?;
                 PROBE_ROWS
             }
         };
@@ -92,12 +93,14 @@ impl OutboxRelay {
     /// Rejects the row that was sent alone at each crash.
     async fn reject(
         &mut self,
+        table: &Table,
         sessions: &mut Sessions,
         id: i64,
         crashes: i64,
     ) -> Result<(), RelayError> {
         let has_routes = !self.outbox.routes.is_empty();
-        let there = sessions.reader.ids(id, id, has_routes).await?;
+        let there = sessions.reader.sendable(table, (id, id), has_routes);
+        let there = there.await?;
         let Some(found) = there.into_iter().next() else {
             return Ok(());
         };
@@ -155,7 +158,7 @@ impl OutboxRelay {
                 beyond / 2
             };
             let most = most.min(self.outbox.in_flight_rows);
-            let rows = self.next_rows(&mut sessions, from, most).await?;
+            let rows = self.next_rows(table, &mut sessions, from, most).await?;
             let Some(last) = rows.last() else {
                 break;
             };
@@ -209,11 +212,13 @@ impl OutboxRelay {
     /// The next rows that are not rejected, by their ids.
     async fn next_rows(
         &self,
+        table: &Table,
         sessions: &mut Sessions,
         from: i64,
         most: usize,
     ) -> Result<Vec<i64>, Error> {
-        let page = sessions.reader.ids(from, i64::MAX, false).await?;
+        let page = sessions.reader.sendable(table, (from, i64::MAX), false);
+        let page = page.await?;
         let is_new = |row: &RowId| !self.refusals.rejected.contains(row);
         let rows = page.into_iter().map(|it| it.row).filter(is_new);
         Ok(rows.take(most).map(|row| row.id).collect())

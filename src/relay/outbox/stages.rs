@@ -17,7 +17,7 @@ use crate::kafka::{Batching, Producer, Receipts};
 use crate::postgres::{Leader, Listener, Reader, Ring, Table, WakeLock};
 use crate::relay::clock::jittered;
 use crate::relay::exactly_once::{Progress, Queue, Recovered, Transactor};
-use crate::relay::fetch::{Cursor, Fetched, Fetcher, Polling, RateLimit, Scan};
+use crate::relay::fetch::{Cursor, Fetched, Fetcher, Polling, RateLimit, Scan, Schedule};
 use crate::relay::poison::Refusals;
 use crate::relay::publish::{Publisher, TopicCache};
 use crate::relay::sessions::{Asked, Pings, Sessions};
@@ -128,6 +128,7 @@ impl<'a> StageTasks<'a> {
             tell_due: None,
             cursor,
             drains: self.relay.drains,
+            schedule: Schedule::new(),
             rate: RateLimit::new(outbox.max_rate, now),
             active: true,
             rung: false,

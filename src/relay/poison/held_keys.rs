@@ -398,6 +398,22 @@ impl Held {
         topic.is_some_and(waits_for_topic) || self.holds.contains_key(&self.key_hash(key, row))
     }
 
+    /// Whether such a row stays in the table. If so, it is read again when the wait ends.
+    pub(crate) fn keeps_waiting(
+        &mut self,
+        row: RowId,
+        key: Option<&[u8]>,
+        topic: Option<&str>,
+    ) -> bool {
+        let topic = topic.and_then(|name| self.topics.known(name));
+        let ids = topic.map(HoldId::Topic).into_iter();
+        let id = ids
+            .chain([self.key_hash(key, row)])
+            .find(|id| self.holds.contains_key(id));
+        let hold = id.and_then(|id| self.holds.get_mut(&id));
+        hold.map(|hold| hold.wait_behind(row.id)).is_some()
+    }
+
     /// Whether the row was refused before.
     pub(crate) fn was_refused(&self, row: RowId) -> bool {
         let key_hash = self.heads.get(&row);

@@ -4,6 +4,7 @@ mod debezium;
 mod event_ids;
 mod headers;
 mod none;
+mod not_before;
 mod partition;
 mod routes;
 

@@ -16,7 +16,7 @@ use crate::config::{Delivery, Outbox, RecordTime, Route, Settings, check_topic};
 use crate::kafka::{self, AclAnswer, ClientConfigError, Cluster, InspectError, TopicState};
 use crate::numbers::counted;
 use crate::postgres::inspect::{self, Sample, ServerInfo, TableShape};
-use crate::postgres::{self, Error, Server, Session, Table, hears_itself};
+use crate::postgres::{self, DueColumns, Error, Server, Session, Table, hears_itself};
 use crate::relay::{Destination, Routes};
 
 /// Topics that are examined: each costs the brokers several requests.
@@ -222,6 +222,11 @@ impl Looking<'_> {
             && !table.event_id_is_unique
         {
             self.add(&name, [table::event_id_not_unique(&name, column)]);
+        }
+        if let Some(columns) = DueColumns::of(outbox, table)
+            && !columns.missing(session).await?.is_empty()
+        {
+            self.add(&name, [table::no_due_index(&name, columns.not_before)]);
         }
         if let Delivery::ExactlyOnce(transactions) = &outbox.delivery {
             let mut transacting = self.transacting.iter_mut();

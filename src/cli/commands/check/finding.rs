@@ -145,6 +145,7 @@ codes! {
     TableLocked "table-locked",
     NotRegistered "not-registered",
     IdNotUnique "id-not-unique",
+    NotBeforeIndex "not-before-index",
     Unlogged "unlogged",
     TriggerMissing "trigger-missing",
     TriggerDisabled "trigger-disabled",

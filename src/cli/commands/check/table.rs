@@ -99,6 +99,16 @@ pub(super) fn event_id_not_unique(table: &str, column: &str) -> Finding {
     )
 }
 
+pub(super) fn no_due_index(table: &str, column: &str) -> Finding {
+    Finding::warning(
+        Code::NotBeforeIndex,
+        format!("an index on not_before, the column {column}, is missing"),
+        "rows that are not to be sent yet slow down every fetch, instead of costing nothing",
+        format!("doorbell migrate --table '{table}'"),
+    )
+    .migrates()
+}
+
 pub(super) fn future(rows: i64) -> Finding {
     Finding::warning(
         Code::CreatedAt,

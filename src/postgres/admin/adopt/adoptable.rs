@@ -210,7 +210,7 @@ fn check(quoted: &str, seen: &Seen) -> Result<()> {
 }
 
 /// A name beside that of the table, within PostgreSQL's limit.
-fn beside(table: &str, end: &str) -> String {
+pub(in crate::postgres::admin) fn beside(table: &str, end: &str) -> String {
     let room = crate::config::LONGEST_NAME - end.len();
     let cut = (0..=room.min(table.len()))
         .rev()

@@ -1,0 +1,35 @@
+//! The time before which a row is not sent, as conditions of statements.
+//!
+//! Rows without such a time are read by id, all others by their time once it has come. Each kind
+//! has an index of its own, so rows that wait cost the others nothing. The time is judged by the
+//! server's clock, at the begin of a statement: an index needs a time that stands still.
+
+use super::columns::MappedColumns;
+
+const NOW: &str = "pg_catalog.statement_timestamp()";
+
+impl MappedColumns {
+    /// The further condition on the rows that are read by id.
+    pub(crate) fn undelayed(&self) -> String {
+        let condition = |it: &String| format!(" AND {it} IS NULL");
+        self.not_before.as_ref().map(condition).unwrap_or_default()
+    }
+
+    /// The further condition on the rows that may be sent now.
+    pub(crate) fn due(&self) -> String {
+        let condition = |it: &String| format!(" AND ({it} IS NULL OR {it} <= {NOW})");
+        self.not_before.as_ref().map(condition).unwrap_or_default()
+    }
+
+    /// The condition on the rows whose time has come, if there can be any.
+    pub(crate) fn came_due(&self) -> Option<String> {
+        let condition = |it: &String| format!("{it} <= {NOW} AND {} IS NOT NULL", self.id);
+        self.not_before.as_ref().map(condition)
+    }
+
+    /// The condition on the rows whose time is to come, if there can be any.
+    pub(crate) fn delayed(&self) -> Option<String> {
+        let condition = |it: &String| format!("{it} > {NOW} AND {} IS NOT NULL", self.id);
+        self.not_before.as_ref().map(condition)
+    }
+}
