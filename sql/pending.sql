@@ -10,12 +10,12 @@
 --
 --     SELECT doorbell.pending('01890a5d-ac96-874b-bcce-b302099a8057');
 --
--- 'waiting': the event is in its outbox; 'held': the same, and Kafka refused it, or a row of its
--- key that it waits for; 'dead': it is among the dead letters; 'gone': in neither, so it was sent,
--- or there was never such an event. What is held, the leading relay records in doorbell.held within
--- about a second, and a relay that stopped leaves it there until the next one starts. GET
--- /delivered of the relay's HTTP port can wait for the delivery. Running this again changes
--- nothing. PostgreSQL 14 or newer.
+-- 'waiting': the event is in its outbox, also before its time not_before; 'held': the same, and
+-- Kafka refused it, or a row of its key that it waits for; 'dead': it is among the dead letters;
+-- 'gone': in neither, so it was sent, or there was never such an event. What is held, the leading
+-- relay records in doorbell.held within about a second, and a relay that stopped leaves it there
+-- until the next one starts. GET /delivered of the relay's HTTP port can wait for the delivery.
+-- Running this again changes nothing. PostgreSQL 14 or newer.
 
 BEGIN;
 

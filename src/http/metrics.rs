@@ -115,6 +115,8 @@ pub const REGISTRY: &[Metric] = metrics! {
         Level(|it| Some(it.relay.backlog.as_ref()?.rows as f64));
     "doorbell_oldest_row_age_seconds" "Age of the oldest row in the table; 0 without one"
         Level(|it| Some(it.relay.backlog.as_ref()?.oldest_seconds.unwrap_or(0.0)));
+    "doorbell_delayed_rows" "Rows whose time is to come, counted up to 100000, as of the last sweep; they are no backlog"
+        Level(|it| Some(it.relay.delayed.as_ref()?.rows as f64));
     "doorbell_refused_rows" "Refused rows that are still in the table"
         Level(|it| Some(it.relay.backlog.as_ref()?.refused as f64));
     "doorbell_dead_letters" "Dead letters, counted up to 100000, as of the last sweep"

@@ -44,7 +44,7 @@ pub(crate) use admin::schema::{
     Vanished, migrate, migration, patient_ddl, schema_differences, undo, undoing, vanished,
 };
 pub(crate) use admin::scripts::{INBOX, events, literal, roles, strict_order, without_transaction};
-pub(crate) use admin::status::{LONG_WAIT, Status, backlog, status};
+pub(crate) use admin::status::{LONG_WAIT, Status, backlog, delayed, status};
 pub(crate) use error::{Error, Result};
 pub(crate) use inspect::lock_holders::{Holder, LeaderFigures, leader_holders};
 pub(crate) use inspect::next_rows::NextRows;

@@ -32,6 +32,8 @@ struct Drained {
     parked: u64,
     /// Rows that are left: they are new, or Kafka rejects them.
     left: u64,
+    /// Rows whose time is to come.
+    delayed: u64,
 }
 
 /// Relays until no row is left of those that were visible at some moment after the start.
@@ -44,7 +46,7 @@ pub(crate) fn drain(
     let traces = Traces::start(&settings.telemetry).map_err(Failure::Usage)?;
     let result = on_threads(async {
         let before = backlogs(&settings).await?;
-        let total = before.iter().map(|(_, rows)| rows).sum();
+        let total = before.iter().map(|(_, rows, _)| rows).sum();
         let progress = CommandProgress::new(total, ("drained", "rows"));
         progress.begin_log(log);
         let begun = Instant::now();
@@ -63,7 +65,7 @@ pub(crate) fn drain(
         drained.map_err(failure)?;
         let after = backlogs(&settings).await?;
         let mut all = Vec::new();
-        for ((outbox, left), monitor) in after.into_iter().zip(&monitors) {
+        for ((outbox, left, delayed), monitor) in after.into_iter().zip(&monitors) {
             let rows = monitor.snapshot().rows;
             all.push(Drained {
                 outbox,
@@ -71,6 +73,7 @@ pub(crate) fn drain(
                 deleted: rows.deleted,
                 parked: rows.parked,
                 left,
+                delayed,
             });
         }
         Ok(say(&all, begun.elapsed(), json)?)
@@ -79,15 +82,16 @@ pub(crate) fn drain(
     result
 }
 
-/// Returns each outbox with its approximate number of rows.
-async fn backlogs(settings: &Settings) -> Result<Vec<(String, u64)>, Failure> {
+/// Returns each outbox with the approximate numbers of rows that may be sent and of the others.
+async fn backlogs(settings: &Settings) -> Result<Vec<(String, u64, u64)>, Failure> {
     let server = Server::find(&settings.database.url).await?;
     let mut session = Session::open(&server, "drain").await?;
     let mut all = Vec::new();
     for outbox in &settings.outboxes {
         let table = Table::find(&mut session, outbox).await?;
         let rows = postgres::backlog(&mut session, &table).await?;
-        all.push((table.quoted, rows));
+        let (delayed, _) = postgres::delayed(&mut session, &table).await?;
+        all.push((table.quoted, rows, delayed.unsigned_abs()));
     }
     Ok(all)
 }
@@ -105,7 +109,8 @@ fn say(all: &[Drained], took: Duration, json: bool) -> std::io::Result<()> {
         writeln!(out, "{}: drained, {sent} sent in {took}", it.outbox)?;
         let parked = "moved to the dead letters; see `doorbell dead list`";
         let left = "left: new, or rejected by Kafka, or waiting for such a row";
-        for (count, what) in [(it.parked, parked), (it.left, left)] {
+        let delayed = "not to be sent yet: their time is to come";
+        for (count, what) in [(it.parked, parked), (it.left, left), (it.delayed, delayed)] {
             if count > 0 {
                 writeln!(out, "  {} {what}", rows(count))?;
             }

@@ -34,9 +34,15 @@ pub(crate) struct Status {
     pub backlog: i64,
     /// Whether there are more rows than were counted.
     pub backlog_is_more: bool,
+    /// Rows whose time (`not_before`) is to come: they are no backlog.
+    pub delayed: i64,
+    /// Whether there are more of them than were counted.
+    pub delayed_is_more: bool,
+    /// Seconds until the next of them may be sent.
+    pub next_due_seconds: Option<f64>,
     /// The lowest id.
     pub oldest_id: Option<i64>,
-    /// Seconds since the row with the lowest id was created.
+    /// Seconds since the row with the lowest id was created, or another one came due earlier.
     pub oldest_seconds: Option<f64>,
     /// Whether the oldest row has changed within a second: then rows leave, however old they are.
     pub moves: bool,
@@ -115,13 +121,22 @@ pub(crate) async fn status(session: &mut Session, table: &Table, long: f64) -> R
     Ok(status)
 }
 
-/// Returns id and age of the row with the lowest id.
+/// Returns id and age of the row with the lowest id, or of another one that came due earlier.
 async fn oldest(session: &mut Session, table: &Table) -> Result<Option<(i64, f64)>> {
-    let (id, created_at, quoted) = (&table.columns.id, &table.columns.created_at, &table.quoted);
-    let oldest = format!(
-        "SELECT {id}, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - {created_at}) FROM {quoted} \
-         WHERE pg_catalog.isfinite({created_at}) AND {id} IS NOT NULL ORDER BY {id} LIMIT 1"
-    );
+    let (c, quoted) = (&table.columns, &table.quoted);
+    let (id, created_at) = (&c.id, &c.created_at);
+    let first = |since: &str, condition: &str, order: &str| {
+        format!(
+            "SELECT {id}, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - {since}) FROM {quoted} \
+             WHERE pg_catalog.isfinite({since}) AND {condition} ORDER BY {order} LIMIT 1"
+        )
+    };
+    let by_id = format!("{id} IS NOT NULL{}", c.undelayed());
+    let mut oldest = first(created_at, &by_id, id);
+    if let Some((time, due)) = c.not_before.as_ref().zip(c.came_due()) {
+        let due = first(time, &due, &format!("{time}, {id}"));
+        oldest = format!("({oldest}) UNION ALL ({due}) ORDER BY 2 DESC LIMIT 1");
+    }
     let rows = session.all(&oldest, |q| q).await?;
     let row = rows.first();
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
@@ -148,16 +163,31 @@ pub(crate) async fn backlog(session: &mut Session, table: &Table) -> Result<u64>
 }
 
 fn count(table: &Table) -> String {
-    let (id, quoted) = (&table.columns.id, &table.quoted);
-    format!(
-        "SELECT count(*) FROM (SELECT FROM {quoted} WHERE {id} IS NOT NULL LIMIT {COUNT_LIMIT} + 1) r"
-    )
+    let rows = table.sendable_rows("");
+    format!("SELECT count(*) FROM ({rows} LIMIT {COUNT_LIMIT} + 1) r")
+}
+
+/// Returns how many rows may not be sent yet, as far as they were counted, and in how many seconds
+/// the next one may.
+pub(crate) async fn delayed(session: &mut Session, table: &Table) -> Result<(i64, Option<f64>)> {
+    session
+        .reading(async |session| count_delayed(session, table).await)
+        .await
+}
+
+async fn count_delayed(session: &mut Session, table: &Table) -> Result<(i64, Option<f64>)> {
+    let Some(sql) = table.delayed_rows(COUNT_LIMIT + 1) else {
+        return Ok((0, None));
+    };
+    let row = session.one(&sql, |q| q).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
     let quoted = &table.quoted;
     let backlog: i64 = session.value(&count(table), |q| q).await?;
     let oldest = oldest(session, table).await?;
+    let (delayed, next_due_seconds) = count_delayed(session, table).await?;
     let (leader, standbys) = leader_holders(session, table).await?;
     let bell = bell_holders(session, table).await?;
     let relays = match leader {
@@ -171,6 +201,9 @@ async fn ask(session: &mut Session, table: &Table) -> Result<Status> {
         paused: registry::entry(session, quoted).await?.pause,
         backlog: backlog.min(COUNT_LIMIT),
         backlog_is_more: backlog > COUNT_LIMIT,
+        delayed: delayed.min(COUNT_LIMIT),
+        delayed_is_more: delayed > COUNT_LIMIT,
+        next_due_seconds,
         oldest_id: oldest.map(|(id, _)| id),
         oldest_seconds: oldest.map(|(_, seconds)| seconds),
         moves: false,

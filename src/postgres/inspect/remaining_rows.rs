@@ -160,6 +160,8 @@ pub(crate) struct WaitingRow {
     pub event_type: String,
     /// `None`: its time of creation is unknown or infinite.
     pub age_seconds: Option<f64>,
+    /// `None`: it may be sent now. Infinite: it is never sent, which JSON shows as null.
+    pub due_in_seconds: Option<f64>,
 }
 
 /// Returns the first rows of a key, by id. A key of bytes is `\x` and hexadecimal digits.
@@ -169,9 +171,16 @@ pub(crate) async fn waiting_of_key(
     key: &str,
 ) -> Result<Vec<WaitingRow>> {
     let columns = &table.columns;
+    let due_in = match &columns.not_before {
+        None => "NULL::float8".to_owned(),
+        Some(time) => format!(
+            "CASE WHEN {time} > pg_catalog.clock_timestamp() THEN CASE WHEN pg_catalog.isfinite({time}) \
+             THEN pg_catalog.date_part('epoch', {time} - pg_catalog.clock_timestamp()) ELSE 'infinity' END END"
+        ),
+    };
     let sql = format!(
         "SELECT {id}::bigint, coalesce(({event_type})::text, ''), \
-         CASE WHEN pg_catalog.isfinite({created_at}) THEN pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - {created_at}) END \
+         CASE WHEN pg_catalog.isfinite({created_at}) THEN pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - {created_at}) END, {due_in} \
          FROM {table} WHERE ({key})::text = $1 AND {id} IS NOT NULL ORDER BY {id} LIMIT 1000",
         id = columns.id,
         event_type = columns.event_type,
@@ -188,6 +197,7 @@ pub(crate) async fn waiting_of_key(
             id: row.try_get(0)?,
             event_type: row.try_get(1)?,
             age_seconds: row.try_get(2)?,
+            due_in_seconds: row.try_get(3)?,
         })
     };
     rows.iter().map(row).collect()

@@ -9,8 +9,8 @@ use crate::cli::exit::{Failure, Outcome};
 use crate::cli::session::{the_outbox, with_session};
 use crate::cli::terminal::{harmless, print_json, text};
 use crate::config::Settings;
-use crate::numbers::counted;
-use crate::postgres::Table;
+use crate::numbers::{counted, counted_verb};
+use crate::postgres::{self, Table};
 use crate::relay::{Preview, Previewed, PreviewedRecord, PreviewedRow};
 
 /// Characters of a payload that are shown.
@@ -58,6 +58,11 @@ pub(crate) fn preview(settings: &Settings, flags: &PreviewFlags) -> Outcome {
         }
         if shown == 0 {
             eprintln!("doorbell: no row waits in {}", table.quoted);
+        }
+        let (delayed, _) = postgres::delayed(&mut session, &table).await?;
+        if delayed > 0 {
+            let rows = counted_verb(delayed, "row", "are");
+            eprintln!("doorbell: {rows} not shown: the time to send them is to come");
         }
         Ok(())
     });

@@ -29,6 +29,9 @@ pub(super) fn block(status: &Status) -> String {
     if let Some(seconds) = status.oldest_seconds {
         line("oldest", &age(seconds));
     }
+    if status.delayed > 0 {
+        line("delayed", &delayed(status));
+    }
     if let Some(dead @ 1..) = status.dead {
         let dead = counted(dead, "row") + "; see `doorbell dead list`";
         line("dead", &styled(CAREFUL, dead));
@@ -121,6 +124,9 @@ pub(super) fn line(status: &Status) -> String {
     if status.dropped_rows > 0 {
         line += &format!(" dropped={}", status.dropped_rows);
     }
+    if status.delayed > 0 {
+        line += &format!(" delayed={}", status.delayed);
+    }
     if status.paused.is_some() {
         line += &format!(" {}", styled(BAD, "PAUSED"));
     }
@@ -134,6 +140,22 @@ fn backlog(status: &Status) -> String {
         ""
     };
     format!("{more}{}", status.backlog)
+}
+
+/// Describes the rows whose time is to come.
+fn delayed(status: &Status) -> String {
+    let more = if status.delayed_is_more {
+        "more than "
+    } else {
+        ""
+    };
+    let rows = counted(status.delayed, "row");
+    let next = status.next_due_seconds.map(age);
+    let next = next.map(|it| format!("; the next is due in {it}"));
+    format!(
+        "{more}{rows} not to be sent yet{}",
+        next.unwrap_or_default()
+    )
 }
 
 fn paused(pause: &Pause, outbox: &str) -> String {

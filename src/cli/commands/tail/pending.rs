@@ -56,7 +56,12 @@ pub(super) fn pending(
         let (id, event_type) = (it.id, it.event_type.escape_debug());
         let age = it.age_seconds.map(|it| format!("  {} old", age(it)));
         let age = age.unwrap_or_default();
-        writeln!(out, "waits  row {id}  type {event_type}{age}")?;
+        let due = match it.due_in_seconds {
+            None => String::new(),
+            Some(never) if never.is_infinite() => "  never due".into(),
+            Some(seconds) => format!("  due in {}", crate::numbers::age(seconds)),
+        };
+        writeln!(out, "waits  row {id}  type {event_type}{age}{due}")?;
     }
     for it in &held {
         let reason = it.reason.escape_debug();

@@ -30,6 +30,8 @@ pub(super) struct Findings {
     pub(super) events: u64,
     /// Rows in the table whose event is not in the topics yet.
     pub(super) waiting: u64,
+    /// Rows in the table whose time is to come, as far as they were counted.
+    pub(super) delayed: u64,
     /// Rows in the table whose event is in the topics: they will be deleted, or sent again.
     pub(super) sent_but_in_table: u64,
     /// Dead letters whose event is in neither topics nor table.

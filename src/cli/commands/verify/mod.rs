@@ -55,7 +55,8 @@ fn look(settings: &Settings, flags: &VerifyFlags) -> Result<Option<String>, Fail
         since: flags.since.map(ago),
         committed: flags.committed,
     };
-    let mut report = VerifyReport::new(rows.outbox, flags);
+    let has_times = outbox.columns.not_before.is_some();
+    let mut report = VerifyReport::new(rows.outbox, flags, has_times);
     let mut judge = Judge::default();
     // The ends of all topics are fixed before the first record is read.
     let readers = topics.iter();
@@ -66,6 +67,7 @@ fn look(settings: &Settings, flags: &VerifyFlags) -> Result<Option<String>, Fail
         report.foreign += read(&reader, flags.allow_foreign, &mut judge)?;
     }
     report.findings = judge.finish(&rows.waiting, &rows.parked, listed);
+    report.findings.delayed = rows.delayed;
     report.print()?;
     Ok(report.verdict())
 }
@@ -125,6 +127,7 @@ struct Rows {
     outbox: String,
     waiting: Vec<(i64, Uuid)>,
     parked: Vec<(i64, Uuid)>,
+    delayed: u64,
 }
 
 fn read_table(settings: &Settings, outbox: &Outbox) -> Result<Rows, Failure> {
@@ -134,10 +137,12 @@ fn read_table(settings: &Settings, outbox: &Outbox) -> Result<Rows, Failure> {
         let mut parked = postgres::parked(&mut session, &table).await?;
         let waiting = postgres::waiting(&mut session, &table).await?;
         parked.extend(postgres::parked(&mut session, &table).await?);
+        let (delayed, _) = postgres::delayed(&mut session, &table).await?;
         Ok(Rows {
             outbox: table.quoted,
             waiting,
             parked,
+            delayed: delayed.unsigned_abs(),
         })
     })
 }

@@ -30,16 +30,20 @@ pub(super) struct VerifyReport<'a> {
     pub(super) findings: Findings,
     #[serde(skip)]
     flags: &'a VerifyFlags,
+    /// Whether rows are sent by a time of their own.
+    #[serde(skip)]
+    has_times: bool,
 }
 
 impl<'a> VerifyReport<'a> {
-    pub(super) fn new(outbox: String, flags: &'a VerifyFlags) -> Self {
+    pub(super) fn new(outbox: String, flags: &'a VerifyFlags, has_times: bool) -> Self {
         Self {
             outbox,
             topics: Vec::new(),
             foreign: 0,
             findings: Findings::default(),
             flags,
+            has_times,
         }
     }
 
@@ -59,7 +63,11 @@ impl<'a> VerifyReport<'a> {
         let offences = [
             (true, listed(&found.missing), "missing"),
             (!flags.allow_doubles, found.doubled.count, "doubled"),
-            (!flags.allow_late, found.out_of_order.count, "out of order"),
+            (
+                !flags.allow_late && !self.has_times,
+                found.out_of_order.count,
+                "out of order",
+            ),
             (flags.strict, listed(&found.unlisted), "not in --ids"),
             (flags.strict, unaccounted, "unaccounted for"),
         ];
@@ -103,6 +111,15 @@ impl<'a> VerifyReport<'a> {
         let sent = if_any(found.sent_but_in_table, &|rows| {
             format!(", and {} sent already", counted_verb(rows, "row", "are"))
         });
+        let delayed = if_any(found.delayed, &|rows| {
+            format!(", {} not to be sent yet", counted_verb(rows, "row", "are"))
+        });
+        let late = match found.out_of_order.count {
+            late @ 1.. if self.has_times => format!(
+                "{late}, which is no offence: rows with not_before are sent in the order of their times"
+            ),
+            late => late.to_string(),
+        };
         let unaccounted = found.unaccounted.map(|ids| {
             let ids = counted(ids, "id");
             format!("{ids}: rolled back, sent elsewhere, deleted by hand, or lost; --ids FILE tells which")
@@ -127,8 +144,9 @@ impl<'a> VerifyReport<'a> {
             (
                 "waiting",
                 Some(format!(
-                    "{} in the table{}",
+                    "{} in the table{}{}",
                     counted(found.waiting, "row"),
+                    delayed.unwrap_or_default(),
                     sent.unwrap_or_default()
                 )),
             ),
@@ -140,7 +158,7 @@ impl<'a> VerifyReport<'a> {
             ("unaccounted", unaccounted),
             ("not in --ids", listed(&found.unlisted)),
             ("doubled", number(found.doubled.count)),
-            ("out of order", number(found.out_of_order.count)),
+            ("out of order", Some(late)),
         ] {
             text.map_or(Ok(()), |text| row(out, name, &text))?;
         }

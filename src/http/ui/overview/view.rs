@@ -10,7 +10,7 @@ use crate::http::health::OutboxHealth;
 use crate::http::ui::advice::{Advice, advised};
 use crate::http::ui::code::with_code;
 use crate::numbers::{age, counted, date_and_time};
-use crate::relay::{Backlog, BellState, ChangeKind, ProblemKind, Role, Snapshot};
+use crate::relay::{Backlog, BellState, ChangeKind, Delayed, ProblemKind, Role, Snapshot};
 
 /// The sweep counts no further.
 const MOST_DEAD: u64 = 100_000;
@@ -50,6 +50,8 @@ pub(crate) struct OutboxState {
     pub(crate) rate: String,
     pub(crate) backlog: String,
     pub(crate) oldest: String,
+    /// Rows whose time is to come, if rows can have one.
+    pub(crate) delayed: Option<String>,
     pub(crate) leader: String,
     pub(crate) dead: String,
     pub(crate) letters: String,
@@ -120,6 +122,7 @@ impl OutboxState {
             oldest: backlog.map_or("not known".into(), |it| {
                 it.oldest_seconds.map_or("none".into(), age)
             }),
+            delayed: relay.delayed.as_ref().map(delayed),
             leader: match relay.role {
                 Role::Leading => "this relay",
                 Role::Paused => "this relay, paused",
@@ -150,6 +153,11 @@ fn rows(it: &Backlog) -> String {
         grouped(it.rows),
         if it.is_more { " or more" } else { "" }
     )
+}
+
+fn delayed(it: &Delayed) -> String {
+    let more = if it.is_more { " or more" } else { "" };
+    format!("{}{more}", grouped(it.rows))
 }
 
 /// Returns the verdict in a few words. It contains no running time: a screen reader reads it out at
@@ -230,6 +238,10 @@ fn meaning(health: &OutboxHealth, history: &History) -> String {
             "Every committed row is in Kafka, except for the dead letters: {}. They wait for an operator.",
             dead(relay)
         ),
+        _ if relay.delayed.as_ref().is_some_and(|it| it.rows > 0) => {
+            "Every committed row that is due is in Kafka. The others leave when their time comes."
+                .into()
+        }
         _ => "Every committed row is in Kafka. The next one leaves within milliseconds.".into(),
     }
 }

@@ -1,6 +1,7 @@
 //! Rows that are not sent before a time. The sweep is an hour away, unless a test is about it.
 
 mod failures;
+mod shown;
 mod table;
 mod timer;
 
