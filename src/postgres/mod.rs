@@ -30,7 +30,7 @@ mod wire;
 pub(crate) use admin::adopt::NUMBER;
 pub(crate) use admin::adopt::adoptable::AdoptableTable;
 pub(crate) use admin::adopt::apply::{LOCK_TIMEOUT, apply, prepare};
-pub(crate) use admin::adopt::steps::{AdoptStep, Waits, steps, undo_steps};
+pub(crate) use admin::adopt::steps::{AdoptStep, Waits, due_steps, steps, undo_steps};
 pub(crate) use admin::dead_letters::{
     DETAIL_CHARS, DeadLetter, DeadLetterContents, DeadLetters, Facet, LetterFilter, LetterRefusal,
     PREVIEW_CHARS, Selection,

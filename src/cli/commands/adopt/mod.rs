@@ -67,6 +67,9 @@ pub(crate) fn adopt(settings: &Settings, flags: &AdoptFlags) -> Outcome {
         };
         check(&table, &mapping)?;
         let mut left = postgres::steps(&table);
+        if let Some(time) = mapping.column("not_before") {
+            left.extend(postgres::due_steps(&mut session, &table, time).await?);
+        }
         if flags.apply {
             run(&mut session, &table, &left).await?;
             let words = match left.is_empty() {

@@ -135,12 +135,13 @@ fn open_outbox() -> Mapping {
             ("payload", "payload"),
             ("created_at", "created_at"),
             ("headers", "headers"),
+            ("not_before", "available_at"),
         ]),
         headers_from: pairs(&[("X-Event-ID", "event_id")]),
         differences: lines(&[
             "it chooses the partition of a key by FNV-1a: so does partitioner = \"fnv1a_random\" under [kafka.properties]",
             "an empty partition_key becomes an empty key, not a record without one",
-            "`available_at` in the future does not make a row wait",
+            "rows are sent in the order of `available_at`, and not of `created_at`",
             VERIFY,
         ]),
         ..Mapping::default()

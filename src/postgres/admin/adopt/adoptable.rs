@@ -12,6 +12,8 @@ pub(crate) struct AdoptableTable {
     pub oid: u32,
     /// Quoted name with its schema.
     pub quoted: String,
+    /// The bare name.
+    pub name: String,
     /// Names of the columns, without [`NUMBER`], and their types.
     pub columns: Vec<(String, String)>,
     /// Whether the trigger of an outbox is on the table.
@@ -128,6 +130,7 @@ impl AdoptableTable {
         Ok(Self {
             oid: place.oid,
             quoted: place.quoted,
+            name: name.name.clone(),
             columns: seen.names.into_iter().zip(seen.types).collect(),
             is_outbox: seen.is_outbox,
             has_number: seen.is_ours,

@@ -2,7 +2,10 @@
 
 use super::adoptable::{AdoptableTable, NumberIndex};
 use super::{COMMENT, NUMBER};
+use crate::postgres::admin::due_indexes::{DueColumns, IndexStatement};
 use crate::postgres::admin::scripts::literal;
+use crate::postgres::error::Result;
+use crate::postgres::session::Session;
 
 /// Statements that run together, and what they lock.
 #[derive(Debug)]
@@ -77,6 +80,24 @@ pub(crate) fn steps(it: &AdoptableTable) -> Vec<AdoptStep> {
         steps.push(briefly(vec![sql], DEFAULT));
     }
     steps
+}
+
+/// Returns what is left to do for the indexes on the time before which a row is not sent.
+pub(crate) async fn due_steps(
+    session: &mut Session,
+    it: &AdoptableTable,
+    not_before: &str,
+) -> Result<Vec<AdoptStep>> {
+    let columns = DueColumns {
+        oid: it.oid,
+        quoted: &it.quoted,
+        table: &it.name,
+        id: NUMBER,
+        not_before,
+    };
+    let missing = columns.missing(session).await?;
+    let step = |index: IndexStatement| patiently(index.sql, INDEX);
+    Ok(missing.into_iter().map(step).collect())
 }
 
 /// Returns the way back. None: there is nothing to undo.

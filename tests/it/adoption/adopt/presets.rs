@@ -132,3 +132,42 @@ fn rows_that_the_earlier_relay_has_not_sent_come_first_and_no_other_old_row_is_s
         assert_eq!(consumer.drain().len(), 4, "{}", kind.preset);
     }
 }
+
+#[test]
+fn a_row_of_open_outbox_that_is_not_available_yet_waits_and_old_rows_stay() {
+    let mut world = adoptable("adoptlater", OPEN_OUTBOX);
+    let topic = world.topic.clone();
+    create_topic(&world, &topic, 1, &[]);
+    let insert = |time: &str, of: &str| {
+        format!(
+            "INSERT INTO openoutbox_events (event_id, event_type, partition_key, payload, available_at) \
+             SELECT gen_random_uuid(), '{topic}', 'k', convert_to(ceil(EXTRACT(epoch FROM t) * 1000)::text, 'UTF8'), t \
+             FROM (SELECT {time} AS t FROM {of}) r"
+        )
+    };
+    world.sql(&insert("now()", "generate_series(1, 1000)"));
+    let plan = adopt(&world, &["openoutbox_events", "--apply"]);
+    assert_eq!(printed_sql(&adopt(&world, &["openoutbox_events"])), [""; 0]);
+    let file = printed_config(&plan, "none", "sweep = '1h'\ntimestamp = 'sent'\n");
+    let config = ["--config", path(&file)];
+    world.migrate(&config);
+    let relay = Relay::leading(&world, &config);
+    for millis in [2_000, 1_000, 0] {
+        let time = format!("clock_timestamp() + {millis} * interval '1 ms'");
+        world.sql(&insert(&time, "generate_series(1, 1)"));
+    }
+    let mut consumer = Consumer::new(&world, &topic);
+    let received = consumer.await_records(3).to_vec();
+    let due: Vec<i64> = received
+        .iter()
+        .map(|it| it.text().parse().expect("a time"))
+        .collect();
+    assert!(due.is_sorted(), "{due:?}");
+    for (record, due) in received.iter().zip(due) {
+        let late = record.timestamp.expect("a time") - due;
+        assert!((-1..2_000).contains(&late), "{late} ms");
+    }
+    world.await_number("SELECT count(*) FROM openoutbox_events", 1_000);
+    assert!(relay.stop().success());
+    assert_eq!(consumer.drain().len(), 3);
+}
