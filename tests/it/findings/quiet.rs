@@ -188,7 +188,7 @@ fn sessions_that_are_busy_hold_no_old_snapshot_and_those_of_other_databases_noth
     let workers = "SELECT least(count(*), 1) FROM pg_stat_activity WHERE backend_type = 'parallel worker' AND datname = current_database() \
         AND xact_start < clock_timestamp() - interval '5 seconds'";
     world.await_number(workers, 1);
-    // The query may end, and begin anew, before it is looked at.
+    // The query may end, and the next one begin, before `check` asks.
     let checkup = eventually("the query is named", || {
         let checkup = Checkup::of(&world, &["--old", "4s"]);
         let named = |it: &&serde_json::Value| it["what"].to_string().contains("parallel");
