@@ -74,7 +74,10 @@ impl Chart {
             unit,
             svg: drawn(&label, top, series),
             ticks: [top, top / 2.0, 0.0].map(tick),
-            times: axis(first, last),
+            times: match times {
+                [] => Default::default(),
+                _ => axis(first, last),
+            },
             peak,
             is_cut: highest.is_some_and(|(value, _)| value > top),
             names,

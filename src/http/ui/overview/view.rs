@@ -80,7 +80,7 @@ impl OutboxPage {
             warnings: advised(&readiness.warnings),
             leads: leads(health),
             parked: with_code(&parked(relay.rows.parked, relay.last_parked.as_deref())),
-            charts: charts(history),
+            charts: charts(history, relay.role),
             stages: stages(history),
             bell: bell(relay, history),
             strip: strip(history),
@@ -272,7 +272,11 @@ fn leads(health: &OutboxHealth) -> String {
         }
         Role::Standby => format!("not this relay; at {server}"),
         Role::Paused => format!("this relay, paused for {since}, at {server}"),
-        Role::Starting => format!("not known; this relay has been starting for {since}"),
+        Role::Starting => {
+            let led = relay.changes.iter().any(|it| it.kind == ChangeKind::State);
+            let again = if led { " again" } else { "" };
+            format!("not known; this relay has been starting{again} for {since}")
+        }
     }
 }
 
@@ -303,7 +307,7 @@ fn parked(rows: u64, last: Option<&str>) -> String {
 fn bell(relay: &Snapshot, history: &History) -> &'static str {
     match (relay.role, relay.bell.state) {
         (Role::Leading, BellState::Asleep) if history.rate() > 0.0 => {
-            "asleep since the last row: the next insert wakes the relay"
+            "asleep between rows: inserts wake the relay"
         }
         (Role::Leading, BellState::Awake) => "awake: the relay fetches by itself",
         (Role::Leading, BellState::Asleep) => "asleep: the next insert wakes the relay",
@@ -313,7 +317,7 @@ fn bell(relay: &Snapshot, history: &History) -> &'static str {
     }
 }
 
-fn charts(history: &History) -> [Chart; 3] {
+fn charts(history: &History, role: Role) -> [Chart; 3] {
     let samples = &history.samples;
     let times: Vec<f64> = samples.iter().map(|it| it.at).collect();
     let series = |of: &dyn Fn(&HistoryPoint) -> Option<f64>| samples.iter().map(of).collect();
@@ -321,7 +325,10 @@ fn charts(history: &History) -> [Chart; 3] {
     let backlog = (
         "Rows that wait",
         "rows",
-        "Not counted yet: the relay that leads counts them.",
+        match role {
+            Role::Leading => "Not counted yet.",
+            _ => "The relay that leads counts them.",
+        },
     );
     let latency = (
         "Latency by stage",
@@ -353,7 +360,11 @@ fn charts(history: &History) -> [Chart; 3] {
 fn strip(history: &History) -> String {
     let samples = history.samples.iter();
     let states: Vec<_> = samples
-        .map(|it| it.bell.map_or("away", BellState::word))
+        .map(|it| match it.bell {
+            // It woke for them between two samples.
+            Some(BellState::Asleep) if it.rate > 0.0 => BellState::Awake.word(),
+            bell => bell.map_or("away", BellState::word),
+        })
         .collect();
     chart::strip("State of the bell over the same time", &states)
 }
