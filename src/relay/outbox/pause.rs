@@ -38,13 +38,13 @@ impl OutboxRelay {
             if entry.oid != Some(table.oid) {
                 return Err(RelayError::TableChanged);
             }
+            if entry.sees_dead && counters.lacks_dead() {
+                counters.saw_dead(sessions.reader.dead_letters().await?);
+            }
             let Some(pause) = entry.pause else {
                 if told.is_some() {
                     info!("resumed");
                     counters.became(Role::Leading, "resumed");
-                }
-                if entry.sees_dead && counters.lacks_dead() {
-                    counters.saw_dead(sessions.reader.dead_letters().await?);
                 }
                 return Ok(false);
             };

@@ -64,6 +64,19 @@ fn held_paused_and_dead_rows_are_counted() {
     assert!(relay.stop().success());
 }
 
+#[test]
+fn a_relay_that_starts_paused_counts_its_dead_letters() {
+    let mut world = World::new("pausedstart");
+    create_topic(&world, &world.topic, 1, &[]);
+    bury(&mut world, 3, "Common");
+    let paused = world.doorbell(&["pause", "--by", "ann", "--reason", "not yet"]);
+    assert!(paused.status.success(), "{paused:?}");
+    let relay = Relay::spawn(&world, &["--listen", "127.0.0.1:0", "--sweep", "1h"]);
+    relay.await_log("paused: no row is fetched");
+    await_samples(&relay, &[("doorbell_dead_letters", "3.0")]);
+    assert!(relay.stop().success());
+}
+
 /// A copy of the database has tables of the same OIDs, and its locks stand in the same list.
 #[test]
 fn dead_letters_are_counted_while_those_of_a_copy_of_the_database_are_locked() {
