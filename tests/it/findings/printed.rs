@@ -51,6 +51,7 @@ const STATEMENTS: &[&str] = &[
     "DELETE FROM doorbell",
     "ROLLBACK PREPARED",
     "CREATE ROLE",
+    "CREATE UNIQUE INDEX",
 ];
 /// The files whose statements are for operators; those of the others are the program's own.
 const REMEDIES: &[&str] = &[

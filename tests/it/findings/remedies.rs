@@ -187,6 +187,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "security::migration::a_migration_says_how_a_renamed_table_keeps_its_identity",
     ),
     (
+        "CREATE UNIQUE INDEX CONCURRENTLY",
+        "mapping::event_ids::check_finds_an_event_id_that_may_repeat_and_one_of_another_type_is_refused",
+    ),
+    (
         "if it was dropped for good",
         "security::migration::a_migration_says_how_a_table_that_was_dropped_is_forgotten",
     ),

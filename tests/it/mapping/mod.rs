@@ -54,6 +54,14 @@ impl Mapped {
         file.write_all(text.as_bytes()).expect("room");
     }
 
+    /// Configures other outboxes after it.
+    fn configure_beside(&mut self, mode: &str, settings: &str, others: &[&str]) {
+        let topic = format!("topic = '{}'\n", self.world.topic);
+        let other = |name: &&str| format!("[[outbox]]\ntable = '{name}'\n{topic}");
+        let others: String = others.iter().map(other).collect();
+        self.configure(mode, &format!("{topic}{settings}{others}"));
+    }
+
     fn flags<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         let path = self.file.path().to_str().expect("a path");
         [more, &["--config", path]].concat()

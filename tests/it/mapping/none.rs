@@ -76,11 +76,7 @@ fn rows_without_type_and_time_are_sent_parked_retried_and_verified() {
 fn without_a_time_the_id_must_be_unique() {
     for more in [&[][..], &["second", "third"]] {
         let mut mapped = Mapped::new(MODES[0], SETTINGS);
-        let topic = format!("topic = '{}'\n", mapped.world.topic);
-        let others = more.iter();
-        let others = others.map(|name| format!("[[outbox]]\ntable = '{name}'\n{topic}"));
-        let settings = [topic.clone(), SETTINGS.into()].into_iter().chain(others);
-        mapped.configure(MODES[0], &settings.collect::<String>());
+        mapped.configure_beside(MODES[0], SETTINGS, more);
         mapped.world.sql(BARE);
         let migrated = mapped.doorbell(&["migrate"]);
         assert!(migrated.status.success(), "{migrated:?}");
