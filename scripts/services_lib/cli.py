@@ -42,7 +42,8 @@ KAFKA_PROXIED are listeners that advertise the addresses KAFKA_PROXIES, which ha
 becomes a free port, printed as KAFKA_PORT_NAME, {port} and {controller} the usual ones; and a line
 `# user: SCRAM-SHA-256=[name=N,password=P]` creates a user with the data.
 DATABASE_URL and KAFKA_BROKERS of the environment are used instead of starting a service (instance main).
-Programs and data lie in .services of the repository (DOORBELL_SERVICES_DIR: elsewhere).
+Programs and data lie in .services of the repository (DOORBELL_SERVICES_DIR: elsewhere). DOORBELL_KAFKA_OPTS are options of
+Java for Kafka.
 """
 
 

@@ -131,7 +131,7 @@ class Kafka(Service):
         java = Path(home, "bin/java") if home else "java"
         log = ["-Dorg.slf4j.simpleLogger.showDateTime=true",
                "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS"]
-        options = os.environ.get("KAFKA_OPTS", "").split()  # as Kafka's own scripts have it
+        options = os.environ.get("DOORBELL_KAFKA_OPTS", "").split()
         return [java, "-Xms128m", f"-Xmx{self.memory}", *options, *log, "-cp", f"{self.libraries}/*"]
 
     def launched(self, pid):
