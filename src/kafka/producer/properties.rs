@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-/// Parses the names and values. As in Java every text can be parsed, and the last of two values of
-/// a name counts.
+/// Parses the names and values. The last of two values of a name counts, as in Java. Where Java
+/// refuses a text, for a `\u` without four digits, its letters stay.
 pub(super) fn properties(text: &str) -> BTreeMap<String, String> {
-    logical_lines(text).iter().map(|line| pair(line)).collect()
+    let lines = logical_lines(&text.replace("\r\n", "\n"));
+    lines.iter().map(|line| pair(line)).collect()
 }
 
 /// Joins lines that end with a backslash with the next one, and leaves out comments.
@@ -78,7 +79,9 @@ fn unescaped(text: &str) -> String {
 
 /// Half of a surrogate pair is no character.
 fn code_unit(hex: &str) -> Option<char> {
-    u32::from_str_radix(hex, 16).ok().and_then(char::from_u32)
+    let is_hex = hex.bytes().all(|it| it.is_ascii_hexdigit());
+    let unit = u32::from_str_radix(hex, 16).ok().filter(|_| is_hex);
+    unit.and_then(char::from_u32)
 }
 
 #[cfg(test)]
@@ -111,6 +114,8 @@ mod tests {
             &[("a", "12"), ("b:", "\t\\")],
         );
         assert_parsed("a=\\u00e9\\ud83d\\uzz\\", &[("a", "éud83duzz")]);
+        assert_parsed("a=1\\\r\n  2\r\nb", &[("a", "12"), ("b", "")]);
+        assert_parsed("a=\\u+0ab", &[("a", "u+0ab")]);
         assert_parsed("a=1\na=2", &[("a", "2")]);
         assert_parsed("é\\u", &[("éu", "")]);
     }
