@@ -11,7 +11,7 @@
 //! | awake | - | fetch; pause while rows come often; otherwise ask for the lock |
 //! | asking | asked for | granted: settling; refused: awake, or waiting after many refusals |
 //! | settling | held | one last fetch, begun after the grant; complete: asleep, otherwise awake |
-//! | asleep | held | nothing until a ring: settling if rings are rare, else release the lock and fetch |
+//! | asleep | held | nothing until a ring: settling if these are rare, else release it and fetch |
 //! | waiting | requested | rings are answered with a fetch; granted: settling |
 //!
 //! The rule behind it: before every sleep comes the lock, and after the lock a complete fetch. A

@@ -62,7 +62,7 @@ pub(crate) fn preview(settings: &Settings, flags: &PreviewFlags) -> Outcome {
         let (delayed, _) = postgres::delayed(&mut session, &table).await?;
         if delayed > 0 {
             let rows = counted_verb(delayed, "row", "are");
-            eprintln!("doorbell: {rows} not shown: the time to send them is to come");
+            eprintln!("doorbell: {rows} not shown: not due yet");
         }
         Ok(())
     });
